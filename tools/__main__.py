@@ -1,0 +1,30 @@
+"""Dispatch `python -m tools COMMAND` to one module per command."""
+
+import importlib
+import sys
+
+COMMANDS: dict[str, tuple[str, str]] = {}
+"""Command -> (module, what it does in one line); each module has `main(argv) -> exit code`."""
+
+
+def usage() -> str:
+    """The list of commands, one a line."""
+    return "usage: python -m tools COMMAND [options]\n\n" + "\n".join(
+        f"  {name:<15} {text}" for name, (_, text) in COMMANDS.items()
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; 2 for an unknown one."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        print(f"unknown command {argv[0]!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    return int(module.main(argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
