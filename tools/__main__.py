@@ -3,7 +3,9 @@
 import importlib
 import sys
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check-results": ("tools.check_results", "is a result file sound?"),
+}
 """Command -> (module, what it does in one line); each module has `main(argv) -> exit code`."""
 
 

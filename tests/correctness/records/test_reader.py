@@ -1,0 +1,151 @@
+"""Every broken file gets one sentence; added fields are tolerated."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.records import RecordError, check_run, read_run, read_runs
+from fixtures.records.schema import LINES, line_problems, schema_markdown
+from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _lines(*objects: object) -> str:
+    return "".join(json.dumps(o) + "\n" for o in objects)
+
+
+BROKEN = {
+    "empty": ("", "is empty."),
+    "blank": ("\n\n", "is empty."),
+    "only a torn line": ('{"type": "envi', "is truncated: it holds no complete line."),
+    "torn in the middle": (
+        _lines(environment()) + '{"type": "ca\n' + _lines(case()),
+        "is damaged: line 2 is not JSON",
+    ),
+    "no environment": (_lines(case()), "does not begin with an environment line."),
+    "a list": (_lines(environment(), [1]), "is damaged: line 2 is not an object."),
+    "another major": (_lines({**environment(), "schema": "2.0"}), "has schema 2.0; this suite reads 1.x."),
+    "mixed versions": (
+        _lines(environment(), {**case(), "schema": "1.7"}),
+        "mixes lines of schema 1.0 and 1.7.",
+    ),
+    "unknown type": (_lines(environment(), {"type": "cake"}), "has the type 'cake', which is none of"),
+    "missing field": (_lines(environment(), {"type": "case", "twin": [1, 1]}), "misses the field 'scenario'"),
+    "NaN": (_lines(environment(), case(cold_ms=float("nan"))), "NaN is not a number JSON allows"),
+    "bad number": (
+        _lines(environment(), case(cold_ms="1")),
+        "has '1' for 'cold_ms', which is not a finite number",
+    ),
+    "bad status": (
+        _lines(environment(), case(status="ok")),
+        "has 'ok' for 'status', which is none of passed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_one_sentence(tmp_path: Path, name: str) -> None:
+    text, sentence = BROKEN[name]
+    path = tmp_path / "run.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordError) as error:
+        read_run(path)
+    assert sentence in str(error.value)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_binary_missing_and_folder(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_bytes(b"\x80\x81")
+    for path, words in (
+        (tmp_path / "b.jsonl", "not UTF-8"),
+        (tmp_path / "no.jsonl", "No such file"),
+        (tmp_path, "directory"),
+    ):
+        with pytest.raises(RecordError, match=words):
+            read_run(path)
+
+
+def test_added_fields_and_minor_versions_are_tolerated(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(
+        _lines({**environment(), "schema": "1.9", "x": 1}, {**case(), "schema": "1.9", "y": {"z": 2}})
+    )
+    assert read_run(path).cases[0]["y"] == {"z": 2}
+
+
+def test_sources_are_files_folders_and_globs(tmp_path: Path) -> None:
+    write_run(tmp_path / "b.jsonl", [case()], env=environment("2030-01-01T00:00:00"))
+    write_run(tmp_path / "a.jsonl", [case()], env=environment("2030-01-02T00:00:00"))
+    for source in (tmp_path, tmp_path / "*.jsonl"):
+        assert [run.path.name for run in read_runs([source])] == ["b.jsonl", "a.jsonl"]
+    with pytest.raises(RecordError, match="holds no result file"):
+        read_runs([tmp_path / "x*.jsonl"])
+
+
+CONTRADICTIONS = {
+    "mismatches": (case(mismatches=3), "passed with 3 mismatches"),
+    "nothing verified": (case(elements_verified=0), "passed without a verified element"),
+    "no reason": (skipped(reason=""), "is skipped without a reason"),
+    "ranks": (case(samples_ms=case()["samples_ms"][1:]), "has samples of 7 ranks but 8 ranks"),
+    "ragged": (case(samples_ms=[[1.0] * 5] * 7 + [[1.0]]), "different numbers of samples"),
+    "faster than its slowest rank": (case(samples_ms=[[40.0] * 5] * 8), "but its slowest rank took 40"),
+    "too many bytes": (case(moved_bytes=10**12), "moved 1000000000000 bytes into"),
+    "bytes per rank": (case(bytes={"in": [1, 2]}), "has bytes.in of 2 ranks but 8 ranks"),
+    "traffic": (case(traffic=[[1, 2]]), "traffic matrix that is not square"),
+    "verdict": (case(verdict="above"), "has the verdict 'above' but its median is 30.2 ms"),
+    "no verdict reason": (case(verdict_reason=None), "is not comparable without a reason"),
+    "throttled": (case(throttled=[9]), "marks iteration 9 as throttled but has 5 iterations"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_contradictions_are_found(tmp_path: Path, name: str) -> None:
+    line, clause = CONTRADICTIONS[name]
+    problems = check_run(read_run(write_run(tmp_path / "run.jsonl", [line])))
+    assert len(problems) == 1
+    assert clause in problems[0]
+
+
+def test_a_sound_run_has_no_problem_and_lost_lines_are_noticed(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", [case("s1"), skipped("s2")], calibration=CALIBRATION)
+    assert check_run(read_run(path)) == []
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + lines[3:]))
+    assert check_run(read_run(path)) == ["the end line counts 2 cases but the file holds 1."]
+
+
+@given(st.sampled_from(sorted(LINES)), st.data())
+def test_any_required_field_left_out_or_nulled_is_named(kind: str, data: st.DataObject) -> None:
+    whole = {"environment": environment(), "case": case(), "calibration": {"type": "calibration"}}
+    whole["end"] = {"type": "end", "status": "completed", "cases": 1}
+    assert line_problems(whole[kind]) == []
+    field = data.draw(st.sampled_from([f for f in LINES[kind] if f.required and f.name != "type"] or [None]))
+    if field is None:
+        return
+    line = {key: value for key, value in whole[kind].items() if key != field.name}
+    assert line_problems(line) == [f"misses the field '{field.name}'"]
+    assert bool(line_problems({**line, field.name: None})) is not field.nullable
+
+
+ODD = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.floats() | st.none(), max_size=2)
+
+
+@given(
+    st.sampled_from([f.name for f in LINES["case"]]),
+    ODD | st.dictionaries(st.text(max_size=2), ODD, max_size=2),
+)
+def test_validator_never_raises(field: str, value: object) -> None:
+    for problem in line_problems({"type": "case", field: value}):
+        assert isinstance(problem, str)
+
+
+def test_docs_and_schema_agree() -> None:
+    text = (ROOT / "docs" / "records.md").read_text()
+    assert schema_markdown() in text, (
+        "run: python -m tools check-results --schema, and paste it into docs/records.md"
+    )
