@@ -1,0 +1,111 @@
+"""Runs a small project of its own under a pytest of its own, and reads back what that one reported."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PLUGIN = 'pytest_plugins = ["fixtures.plugins.ranks"]\n'
+LAUNCHER_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_",
+    "SLURM_",
+    "OMPI_",
+    "PMI",
+    "TORCHELASTIC_",
+    "PYTEST_",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerRun:
+    """What an inner pytest did: exit code, output, seconds, and outcome and message of each case by name."""
+
+    code: int
+    output: str
+    seconds: float
+    cases: dict[str, tuple[str, str]]
+
+    def outcome(self, name: str) -> str:
+        """'passed', 'failed', 'skipped' or 'error'."""
+        return self.cases[name][0]
+
+    def message(self, name: str) -> str:
+        """What the report says about a case that did not pass."""
+        return self.cases[name][1]
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """This process's environment without anything a launcher or an outer pytest has set."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **extra}
+
+
+def read_junit(path: Path) -> dict[str, tuple[str, str]]:
+    """Case name -> (outcome, message and text) from a JUnit file; {} when there is none."""
+    if not path.exists():
+        return {}
+    cases: dict[str, tuple[str, str]] = {}
+    for case in ET.parse(path).getroot().iter("testcase"):
+        names = {"failure": "failed", "error": "error", "skipped": "skipped"}
+        found = [(names[child.tag], child) for child in case if child.tag in names]
+        outcome, child = found[0] if found else ("passed", None)
+        text = "" if child is None else f"{child.get('message')}\n{child.text or ''}"
+        cases[case.get("name", "")] = (outcome, text)
+    return cases
+
+
+Inner = Callable[..., InnerRun]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the files of an inner project: `project(test_x="...", conftest="...")`."""
+
+    def write(conftest: str = "", **files: str) -> Path:
+        (tmp_path / "conftest.py").write_text(PLUGIN + textwrap.dedent(conftest))
+        (tmp_path / "pytest.ini").write_text(
+            "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n"
+        )
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def inner(project: Callable[..., Path]) -> Inner:
+    """Runs an inner project: `inner("test code", "--ranks", "2", conftest="...")`."""
+
+    def run(code: str, *arguments: str, conftest: str = "", timeout: float = 120.0, **env: str) -> InnerRun:
+        folder = project(conftest=conftest, test_inner=code)
+        command = [sys.executable, "-m", "pytest", "--junitxml=junit.xml", "--rank-logs=logs", *arguments]
+        start = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=clean_environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return InnerRun(
+            code=done.returncode,
+            output=done.stdout,
+            seconds=time.monotonic() - start,
+            cases=read_junit(folder / "junit.xml"),
+        )
+
+    return run
