@@ -1,0 +1,47 @@
+"""The benchmark: every scenario with every engine, bit-exact and timed."""
+
+from typing import Any
+
+import pytest
+
+from fixtures.engines.base import Engine
+from fixtures.plugins.refit import prepare_or_skip
+from fixtures.ranks import stage
+from fixtures.ranks.world import World
+from fixtures.refit.case import RunSettings
+from fixtures.refit.dossier import Dossier
+from fixtures.refit.subject import Subject
+from fixtures.timing.benchmarking import report_to_benchmark
+from fixtures.timing.memory import MemoryMeter
+from fixtures.timing.stopwatch import Stopwatch
+
+
+@pytest.mark.distributed
+def test_refit(
+    world: World,
+    settings: RunSettings,
+    subject: Subject,
+    engine: Engine,
+    stopwatch: Stopwatch,
+    dossier: Dossier,
+    benchmark: Any,
+) -> None:
+    """Cold refit and check, timed warm refits, then new weights, poison, one refit and the check again."""
+    subject.renew()
+    memory = MemoryMeter(world.device)
+
+    stage("cold")
+    cold_ms = stopwatch.wall(lambda: (prepare_or_skip(engine, subject.pair), engine.refit()))
+    dossier.prepared(engine, cold_ms)
+    stage("verify")
+    dossier.verified(subject.verify())
+
+    stage("warm")
+    mine = stopwatch.repeat(engine.refit, warmup=settings.warmup, iterations=settings.iterations)
+    samples = dossier.timed(mine, engine, memory.peak_extra(), world.device.type)
+
+    stage("verify")
+    subject.renew()
+    engine.refit()
+    dossier.verified(subject.verify())
+    report_to_benchmark(benchmark, samples.slowest, dossier.summary)
