@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fixtures.cases.inventory import ModelSpec, ParamSpec, inventory
+from fixtures.cases.inventory import ModelSpec, ParamSpec
 from fixtures.cases.scenarios import Scenario
 from fixtures.cases.shards import Shard, Span, shard_of, shards_of
 from fixtures.engines.plan import RankPlan, Transfer

@@ -1,4 +1,4 @@
-"""The packed engine over gloo: bit-exact on every scenario's twin, in rounds, and planted faults are found."""
+"""The packed engine over gloo: bit-exact on every scenario's twin, in rounds; planted faults are found."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import largest_twin
-from fixtures.engines.exchange import EngineError
+from fixtures.engines.base import EngineError
 from fixtures.engines.packed import PackedEngine
 from fixtures.engines.plan import RankPlan
 from fixtures.engines.rounds import plan_rounds
