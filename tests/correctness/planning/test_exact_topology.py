@@ -1,0 +1,151 @@
+"""megatron-core's real plan at the scenarios' exact layouts, and proofs that a wrong plan is found."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fixtures.cases.inventory import KIMI_K2_MINI
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.planning.cells import cells_of
+from fixtures.planning.exact_topology import Transfer, narrow_model, planned_transfers, replay
+from fixtures.planning.fabric import PRESETS
+from fixtures.planning.ops import planned_ops
+from fixtures.planning.placement import best_placement
+from fixtures.planning.rosters import build_rosters
+from fixtures.planning.sourcing import megatron_sources, traffic_matrix
+
+CHANGE_ETP = {"s2", "s4", "s5", "s6", "s7"}
+NARROW = narrow_model()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.id)
+def test_the_repaired_plan_is_exact_at_every_rank(scenario: Scenario) -> None:
+    outcome = replay(scenario, NARROW)
+    assert outcome.exact, outcome.first_wrong
+    assert outcome.ranks == (128 if scenario.world_size == 128 else 96)
+    assert outcome.elements == cells_elements(scenario)
+
+
+def cells_elements(scenario: Scenario) -> int:
+    """Target elements of all ranks, from bytes: fp32 buffers count twice in bf16's two bytes."""
+    buffers = NARROW.experts * (NARROW.num_layers - NARROW.dense_layers) * scenario.target.gpus
+    return int(cells_of(NARROW, scenario).target_bytes.sum()) // 2 - buffers
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.id)
+def test_the_plan_as_shipped_scrambles_gate_and_up_wherever_etp_changes(scenario: Scenario) -> None:
+    outcome = replay(scenario, NARROW, repairs=False)
+    assert outcome.exact == (scenario.key not in CHANGE_ETP)
+    assert all(".experts.linear_fc1." in name for name in outcome.params_at_fault)
+    assert (outcome.unwritten, outcome.repeated) == (0, 0)
+
+
+def test_the_plan_is_exact_in_the_best_order() -> None:
+    for key in ("s6", "s7"):
+        order = best_placement(find_scenario(key), NARROW, PRESETS["8xH200"])
+        outcome = replay(replace(find_scenario(key), placement=order), NARROW)
+        assert outcome.exact, outcome.first_wrong
+
+
+def changed(index: int, change: Callable[[Transfer], list[Transfer]]) -> Callable[..., Iterator[Transfer]]:
+    """A fault in one transfer of the plan: what it becomes."""
+
+    def fault(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
+        for number, op in enumerate(transfers):
+            yield from change(op) if number == index else [op]
+
+    return fault
+
+
+def swapped(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
+    """The first two equal-sized slices of one target tensor trade their sources."""
+    plan = list(transfers)
+    for number, (a, b) in enumerate(zip(plan, plan[1:], strict=False)):
+        if (a.target_rank, a.target_name) == (b.target_rank, b.target_name):
+            plan[number] = replace(a, target_slice=b.target_slice)
+            plan[number + 1] = replace(b, target_slice=a.target_slice)
+            return iter(plan)
+    raise AssertionError("no two transfers to swap")
+
+
+def from_wrong_rank(op: Transfer) -> list[Transfer]:
+    return [replace(op, source_rank=op.source_rank ^ 1)]
+
+
+FAULTS = {
+    "swapped slice": (swapped, "wrong"),
+    "dropped": (changed(7, lambda op: []), "unwritten"),
+    "doubled": (changed(7, lambda op: [op, op]), "repeated"),
+    "wrong rank": (changed(0, from_wrong_rank), "wrong"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("key", ["s4", "s6"])
+def test_a_planted_fault_is_found(key: str, fault: str) -> None:
+    plant, kind = FAULTS[fault]
+    outcome = replay(find_scenario(key), NARROW, fault=plant)
+    assert not outcome.exact
+    assert getattr(outcome, kind) > 0
+    assert outcome.first_wrong.startswith("rank ")
+    assert len(outcome.params_at_fault) == 1
+
+
+@pytest.mark.parametrize("key", ["s1", "s4", "s5", "s6", "s7"])
+@pytest.mark.parametrize("repairs", [True, False])
+def test_counted_transfers_and_bytes_equal_megatrons_plan(key: str, repairs: bool) -> None:
+    scenario = find_scenario(key)
+    cells = cells_of(NARROW, scenario)
+    counts, moved = plan_matrices(scenario, repairs)
+    planned = planned_ops(NARROW, cells, repairs=repairs)
+    assert (sum(op.counts for op in planned) == counts).all()
+    assert (sum(op.counts * op.bytes for op in planned) == moved).all()
+    if repairs:
+        assert (traffic_matrix(cells, megatron_sources(cells)) == moved).all()
+
+
+def plan_matrices(scenario: Scenario, repairs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """[source, target] number and bytes of the transfers that megatron-core plans."""
+    rosters = build_rosters(scenario, NARROW, repairs=repairs)
+    sizes = [{m.name: m for m in target} for _, target in rosters.gathered]
+    counts = np.zeros((scenario.world_size, scenario.world_size), dtype=np.int64)
+    moved = np.zeros_like(counts)
+    for op in planned_transfers(rosters):
+        meta = sizes[op.target_rank][op.target_name]
+        lengths = [len(range(*s.indices(n))) for s, n in zip(op.target_slice, meta.shape, strict=True)]
+        counts[op.source_rank, op.target_rank] += 1
+        moved[op.source_rank, op.target_rank] += int(np.prod(lengths)) * meta.element_size
+    return counts, moved
+
+
+def roster_differences(scenario: Scenario, rank: int) -> list[str]:
+    from fixtures.planning.extracted import differences, fake_rank_rosters
+
+    mine = build_rosters(scenario, NARROW, repairs=False).gathered[rank]
+    theirs = fake_rank_rosters(scenario, NARROW, rank)
+    assert sum(map(len, theirs)) > 30
+    return [text for a, b in zip(mine, theirs, strict=True) for text in differences(a, b)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.id)
+def test_rosters_equal_what_megatron_extracts_from_real_modules(scenario: Scenario) -> None:
+    ranks = sorted({0, 7, 41, 64, scenario.world_size - 1})
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = pool.starmap(roster_differences, [(scenario, rank) for rank in ranks])
+    assert found == [[]] * len(ranks)
+
+
+def test_a_different_roster_is_told_apart() -> None:
+    from fixtures.planning.extracted import differences
+
+    mine = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2)).gathered[3][0]
+    shipped = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2), repairs=False).gathered[3][0]
+    assert differences(mine, mine) == []
+    assert any(
+        "partition_stride is 2 here, 1 in megatron-core" in text for text in differences(mine, shipped)
+    )
+    assert "order differs" in differences(mine, mine[::-1])[0]
+    assert "names differ" in differences(mine, mine[1:])[0]
