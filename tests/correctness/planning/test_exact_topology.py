@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def changed(index: int, change: Callable[[Transfer], list[Transfer]]) -> Callabl
 def swapped(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
     """The first two equal-sized slices of one target tensor trade their sources."""
     plan = list(transfers)
-    for number, (a, b) in enumerate(zip(plan, plan[1:], strict=False)):
+    for number, (a, b) in enumerate(pairwise(plan)):
         if (a.target_rank, a.target_name) == (b.target_rank, b.target_name):
             plan[number] = replace(a, target_slice=b.target_slice)
             plan[number + 1] = replace(b, target_slice=a.target_slice)
@@ -77,7 +78,7 @@ def from_wrong_rank(op: Transfer) -> list[Transfer]:
 
 FAULTS = {
     "swapped slice": (swapped, "wrong"),
-    "dropped": (changed(7, lambda op: []), "unwritten"),
+    "dropped": (changed(7, lambda _op: []), "unwritten"),
     "doubled": (changed(7, lambda op: [op, op]), "repeated"),
     "wrong rank": (changed(0, from_wrong_rank), "wrong"),
 }
