@@ -5,6 +5,11 @@ import sys
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check-results": ("tools.check_results", "is a result file sound?"),
+    "compare": (
+        "tools.compare",
+        "hold new runs against old ones: better, same, worse, unknown, incomparable",
+    ),
+    "rebase": ("tools.rebase", "write a system's baseline from runs"),
 }
 """Command -> (module, what it does in one line); each module has `main(argv) -> exit code`."""
 
