@@ -120,7 +120,10 @@ def test_rebase_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureF
     nights = [str(path) for path in noisy_nights([30.0, 30.2, 29.9, 30.1], tmp_path / "runs")]
     output = tmp_path / "thresholds" / "h200.toml"
     assert rebase.main([*nights, "-o", str(output), "--because", "first nights"]) == 0
-    assert "new   s6-collocated-tp16ep8-to-tp8ep16 direct twin 4,4 warm_ms: 30." in capsys.readouterr().out
+    assert (
+        "new   s6-collocated-tp16ep8-to-tp8ep16 direct/nvshmem twin 4,4 warm_ms: 30."
+        in capsys.readouterr().out
+    )
     text = output.read_text()
     for needed in (
         'because = "first nights"',
