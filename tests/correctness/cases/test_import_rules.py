@@ -1,0 +1,85 @@
+"""Pure rooms stay pure, and imports point one way: tests and tools use fixtures, never the reverse."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PURE_ROOMS = ("cases", "records", "gates", "planning")
+MAY_IMPORT_MEGATRON = {"fixtures.planning.exact_topology"}
+"""Reads megatron-core's own planner, and says so in its name."""
+
+IMPORT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    found = {"torch", "pytest", "_pytest", "megatron"} & set(sys.modules)
+    assert not found, f"{name} imports {', '.join(sorted(found))}"
+"""
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules_of(*rooms: str) -> list[str]:
+    return sorted(module_name(path) for room in rooms for path in (ROOT / "fixtures" / room).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names of what a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            yield node.module or ""
+
+
+def imported_by_pure_rooms(names: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", IMPORT_ALL, *names]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_pure_rooms_import_neither_torch_nor_pytest() -> None:
+    names = [name for name in modules_of(*PURE_ROOMS) if name not in MAY_IMPORT_MEGATRON]
+    assert "fixtures.cases.shards" in names
+    assert "fixtures.records.writer" in names
+    done = imported_by_pure_rooms(names)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_finds_an_impure_module() -> None:
+    done = imported_by_pure_rooms(["fixtures.cases.shards", "fixtures.plugins.options"])
+    assert "fixtures.plugins.options imports" in done.stderr
+    assert "pytest" in done.stderr
+
+
+@pytest.mark.parametrize("room", PURE_ROOMS)
+def test_pure_rooms_name_no_impure_module_even_lazily(room: str) -> None:
+    for path in (ROOT / "fixtures" / room).rglob("*.py"):
+        if module_name(path) in MAY_IMPORT_MEGATRON:
+            continue
+        impure = {name for name in imports(path) if name.split(".")[0] in ("torch", "pytest", "megatron")}
+        assert not impure, f"{path.relative_to(ROOT)} imports {impure}"
+
+
+def test_fixtures_import_neither_tests_nor_tools() -> None:
+    for path in (ROOT / "fixtures").rglob("*.py"):
+        upwards = {name for name in imports(path) if name.split(".")[0] in ("tests", "tools")}
+        assert not upwards, f"{path.relative_to(ROOT)} imports {upwards}"
+
+
+def test_pure_rooms_use_only_pure_rooms() -> None:
+    allowed = {"fixtures", *(f"fixtures.{room}" for room in PURE_ROOMS)}
+    for name in modules_of(*PURE_ROOMS):
+        path = ROOT / Path(*name.split(".")).with_suffix(".py")
+        if name in MAY_IMPORT_MEGATRON or not path.exists():
+            continue
+        for used in imports(path):
+            room = ".".join(used.split(".")[:2])
+            assert not used.startswith("fixtures") or room in allowed, f"{name} imports {used}"

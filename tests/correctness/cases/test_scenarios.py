@@ -1,0 +1,113 @@
+"""Scenarios as data: ids, prefixes, a user's own row, and one sentence for everything impossible."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.cases.errors import CaseError
+from fixtures.cases.inventory import KIMI_K2
+from fixtures.cases.layouts import Layout
+from fixtures.cases.scenarios import METHODS, SCENARIOS, Scenario, find_scenario, parse_scenario
+
+IDS = (
+    "s1-non-collocated-tp8ep8-to-tp8ep4",
+    "s2-non-collocated-tp16ep4-to-tp8ep4",
+    "s3-non-collocated-tp16ep4-to-tp16ep2",
+    "s4-non-collocated-tp16ep4-to-tp32ep2",
+    "s5-non-collocated-tp8ep8-to-tp16ep4",
+    "s6-collocated-tp16ep8-to-tp8ep16",
+    "s7-collocated-tp32ep4-to-tp16ep8",
+)
+RANGES = ((30, 60), (50, 100), (60, 120), (80, 150), (100, 200), (20, 40), (25, 50))
+GPUS = ((64, 32), (64, 32), (64, 32), (64, 64), (64, 64), (128, 128), (128, 128))
+
+scenarios = st.sampled_from(SCENARIOS)
+sizes = st.integers(1, 64)
+
+
+def test_the_briefs_seven_rows() -> None:
+    assert tuple(s.id for s in SCENARIOS) == IDS
+    assert tuple(s.expected_ms for s in SCENARIOS) == RANGES
+    assert tuple((s.source.gpus, s.target.gpus) for s in SCENARIOS) == GPUS
+    assert [s.method for s in SCENARIOS] == ["nvshmem"] * 5 + ["nccl"] * 2
+    for scenario in SCENARIOS:
+        KIMI_K2.check_layout(scenario.source)
+        KIMI_K2.check_layout(scenario.target)
+
+
+@given(scenarios, st.integers(2, 40))
+def test_every_unique_prefix_selects_its_scenario(scenario: Scenario, length: int) -> None:
+    assert find_scenario(scenario.id[:length]) is scenario
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("s9", ["'s9'", "s1", "s7"]),
+        ("", ["''"]),
+        ("S6", ["'S6'"]),
+        ("s6-non", ["'s6-non'"]),
+        ("s", ["'s'", *IDS]),
+        ("8:8:4", ["'8:8:4'", "SRC_TP:SRC_EP"]),
+        ("8:x:4:16:collocated:nccl", ["source EP", "'x'"]),
+        ("8:8:0:16:collocated:nccl", ["target TP", "'0'"]),
+        ("-8:8:4:16:collocated:nccl", ["source TP", "'-8'"]),
+        ("8:8:4:1.5:collocated:nccl", ["target EP", "'1.5'"]),
+        ("8:8:4::collocated:nccl", ["target EP", "''"]),
+        ("8:8:4:16:colocated:nccl", ["'colocated'", "collocated, non-collocated"]),
+        ("8:8:4:16:collocated:mpi", ["'mpi'", "nccl, nvshmem, gloo"]),
+        ("8:8:4:8:collocated:nccl", ["TP8,EP8", "64", "TP4,EP8", "32"]),
+    ],
+)
+def test_what_is_no_scenario_is_refused_in_one_sentence(text: str, told: list[str]) -> None:
+    with pytest.raises(CaseError) as caught:
+        find_scenario(text)
+    sentence = str(caught.value)
+    assert all(word in sentence for word in told), sentence
+    assert "\n" not in sentence
+
+
+@given(sizes, sizes, sizes, sizes, st.sampled_from(METHODS), st.text(max_size=12))
+def test_a_users_row_means_what_it_says(
+    src_tp: int, src_ep: int, dst_tp: int, dst_ep: int, method: str, purpose: str
+) -> None:
+    scenario = find_scenario(f"{src_tp}:{src_ep}:{dst_tp}:{dst_ep}:non-collocated:{method}:{purpose}")
+    assert scenario.source == Layout(tp=src_tp, ep=src_ep)
+    assert scenario.target == Layout(tp=dst_tp, ep=dst_ep)
+    assert (scenario.mode, scenario.method) == ("non-collocated", method)
+    assert scenario.purpose == purpose.strip()
+    assert scenario.expected_ms is None
+
+
+def test_a_description_is_optional_and_may_hold_colons() -> None:
+    assert parse_scenario("8:8:4:16:collocated:nccl").purpose == "user's own"
+    assert parse_scenario("8:8:4:16:collocated:nccl:TP: halved").purpose == "TP: halved"
+
+
+@given(scenarios)
+def test_world_ranks_hold_each_layout_rank_once(scenario: Scenario) -> None:
+    everyone = range(scenario.world_size + 3)
+    sources = [rank for rank in map(scenario.source_rank, everyone) if rank is not None]
+    targets = [rank for rank in map(scenario.target_rank, everyone) if rank is not None]
+    assert sources == list(range(scenario.source.gpus))
+    assert targets == list(range(scenario.target.gpus))
+    assert [scenario.source_rank(r) for r in scenario.source_world_ranks()] == sources
+    assert [scenario.target_rank(r) for r in scenario.target_world_ranks()] == targets
+    shared = set(scenario.source_world_ranks()) & set(scenario.target_world_ranks())
+    assert len(shared) == (scenario.world_size if scenario.collocated else 0)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_layout_coordinates_name_each_rank_once(tp: int, ep: int) -> None:
+    layout = Layout(tp=tp, ep=ep)
+    places = [(layout.ep_rank(rank), layout.tp_rank(rank)) for rank in range(layout.gpus)]
+    assert places == [(e, t) for e in range(ep) for t in range(tp)]
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.0, "8", True, None])
+def test_a_layout_refuses_what_is_no_size(size: object) -> None:
+    with pytest.raises(CaseError, match="at least 1") as caught:
+        Layout(tp=size, ep=1)  # type: ignore[arg-type]
+    assert repr(size) in str(caught.value)
+    with pytest.raises(CaseError, match="expert parallel size"):
+        Layout(tp=1, ep=size)  # type: ignore[arg-type]
