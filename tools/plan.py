@@ -1,0 +1,94 @@
+"""python -m tools plan: what a refit must move, how fast it can be at best, and in which order of ranks."""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from fixtures.cases.errors import CaseError
+from fixtures.cases.inventory import MODELS, find_model
+from fixtures.cases.scenarios import SCENARIOS, find_scenario
+from fixtures.planning.cold_plan import committed_rows, measure_ladder
+from fixtures.planning.fabric import PRESETS, parse_fabric
+from fixtures.planning.fabric import as_json as fabric_json
+from fixtures.planning.figure import draw_traffic
+from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
+from fixtures.planning.tables import print_cost, print_fabric, print_placements, print_plans, print_quality
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(prog="python -m tools plan", description=__doc__)
+    add = made.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", help="s1..s7, or a row like 8:8:4:16:collocated:nccl; "
+        "default: the brief's seven")  # fmt: skip
+    add("--fabric", action="append", metavar="F", help=f"one of {', '.join(PRESETS)}, a results file with a "
+        "calibration, or key=value; repeat or separate by commas; default: 8xH200")  # fmt: skip
+    add("--model", default="kimi-k2", metavar="NAME", help=f"one of {', '.join(MODELS)}")
+    add("--num-layers", type=int, metavar="N", help="cut the model to its first N layers")
+    add("--placement", nargs="?", const="best", metavar="ORDER", help="print the best order of target "
+        "ranks too; or plan with the order 0,2,1,...")  # fmt: skip
+    add("--json", action="store_true", help="print an object with a list of scenarios instead of tables")
+    add("--figure", type=Path, metavar="FILE", help="write the traffic matrices (.png, .svg or .pdf)")
+    add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
+    add("--measure", type=Path, metavar="FILE", help="with --cost: measure it here and write FILE (minutes)")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """0: planned; 2: bad input, with one sentence on stderr."""
+    options = parser().parse_args(argv)
+    try:
+        if options.cost:
+            return _cost(options.measure)
+        plans = _plans(options)
+        if options.figure:
+            draw_traffic(plans, options.figure)
+    except CaseError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _show(plans, options)
+    return 0
+
+
+def _plans(options: argparse.Namespace) -> list[ScenarioPlan]:
+    model = find_model(options.model, options.num_layers)
+    fabric = parse_fabric(options.fabric or [])
+    scenarios = [find_scenario(text) for text in options.scenarios] or list(SCENARIOS)
+    if options.placement not in (None, "best"):
+        order = _order(options.placement)
+        scenarios = [replace(scenario, placement=order) for scenario in scenarios]
+    return [plan_scenario(scenario, model, fabric) for scenario in scenarios]
+
+
+def _order(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(rank) for rank in text.split(","))
+    except ValueError:
+        raise CaseError(f"placement must be best or ranks like 0,2,1,3, not {text!r}") from None
+
+
+def _show(plans: list[ScenarioPlan], options: argparse.Namespace) -> None:
+    if options.json:
+        fabric = fabric_json(plans[0].fabric)
+        print(json.dumps({"fabric": fabric, "scenarios": [as_json(plan) for plan in plans]}, indent=1))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    print_plans(plans, console)
+    print_quality(plans, console)
+    if options.placement == "best":
+        print_placements(plans, console)
+    print_fabric(plans[0].fabric, console)
+
+
+def _cost(measure_to: Path | None) -> int:
+    if measure_to:
+        measure_to.write_text(json.dumps(measure_ladder(), indent=1) + "\n", encoding="utf-8")
+    rows = committed_rows(measure_to) if measure_to else committed_rows()
+    if not rows:
+        raise CaseError("no measured cost of the plan is at hand; measure one with --cost --measure FILE")
+    print_cost(rows, Console(width=None if sys.stdout.isatty() else 200))
+    return 0
