@@ -2,6 +2,10 @@
 
 import logging
 import os
+import sys
+
+if sys.version_info < (3, 12):  # noqa: UP036 (a bare pytest may be started with any interpreter)
+    raise SystemExit(f"megatron-core 0.19 needs Python >= 3.12, this is {sys.version.split()[0]}")
 
 # counting GPUs through NVML leaves the driver untouched, so that ranks can still be forked (fixtures/ranks)
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -69,6 +69,18 @@ Inner = Callable[..., InnerRun]
 
 
 @pytest.fixture
+def inner_environment() -> Callable[..., dict[str, str]]:
+    """Makes the environment of an inner pytest: `inner_environment(NAME="value")`."""
+    return clean_environment
+
+
+@pytest.fixture
+def read_cases() -> Callable[[Path], dict[str, tuple[str, str]]]:
+    """Reads a JUnit file: case name -> (outcome, text)."""
+    return read_junit
+
+
+@pytest.fixture
 def project(tmp_path: Path) -> Callable[..., Path]:
     """Writes the files of an inner project: `project(test_x="...", conftest="...")`."""
 

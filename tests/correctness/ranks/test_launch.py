@@ -1,0 +1,305 @@
+"""Under a launcher each pytest process holds one rank: torchrun, and srun emulated by its variables."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.ranks.messages import Enroll
+from fixtures.ranks.peers import find_misfit
+
+Project = Callable[..., Path]
+Environment = Callable[..., dict[str, str]]
+
+CASES = """
+    import os, signal
+    import pytest
+    import torch
+    import torch.distributed as dist
+    from fixtures.ranks import agree, current_rank, publish_record, stage
+
+    @pytest.mark.distributed
+    def test_sum(world):
+        x = torch.ones(4)
+        dist.all_reduce(x)
+        assert x[0] == world.size
+        agree(True)
+        publish_record({"ranks": world.size, "local": current_rank().local_rank})
+
+    def test_local():
+        print("LOCAL TEST RAN")
+
+    @pytest.mark.distributed
+    def test_fails(world):
+        stage("cold")
+        if world.rank == 1:
+            raise ValueError("boom")
+        dist.barrier()
+
+    @pytest.mark.distributed
+    def test_killed(world):
+        if world.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        dist.barrier()
+
+    @pytest.mark.distributed
+    def test_again(world):
+        x = torch.ones(4)
+        dist.all_reduce(x)
+        assert x[0] == world.size
+"""
+
+LIGHT = """
+    import os, signal, time
+    import pytest
+    from fixtures.ranks import all_gather_object_oob, current_rank
+
+    @pytest.mark.distributed
+    def test_one():
+        assert all_gather_object_oob(current_rank().rank) == [0, 1]
+
+    @pytest.mark.distributed
+    def test_two():
+        if os.environ.get("KILL") == str(current_rank().rank):
+            os.kill(os.getppid(), signal.SIGKILL)
+        all_gather_object_oob(None)
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+"""
+
+FINISHED = """
+    def pytest_refit_case_finished(item, record, reports):
+        print("CASE", item.name, record)
+"""
+
+ARGUMENTS = ["-m", "pytest", "-s", "--junitxml=junit.xml", "--rank-logs=logs", "--rank-grace=0.5"]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.create_server(("", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def slurm(rank: int, size: int, port: int, **extra: str) -> dict[str, str]:
+    """What srun sets for a task, and where rank 0 shall listen."""
+    return {
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_STEP_NUM_TASKS": str(size),
+        "SLURM_STEP_TASKS_PER_NODE": str(size),
+        "SLURM_STEP_ID": "0",
+        "SLURM_JOB_ID": "77",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        **extra,
+    }
+
+
+@contextmanager
+def started(
+    folder: Path, environments: list[dict[str, str]], *arguments: str
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """One pytest process for each environment; killed at the end."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *ARGUMENTS, *arguments],
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for env in environments
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def outputs(processes: list[subprocess.Popen[str]], timeout: float = 60.0) -> list[tuple[int, str]]:
+    """Exit code and output of each, once all have ended."""
+    ended = [process.communicate(timeout=timeout)[0] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, ended, strict=True)]
+
+
+def test_torchrun(project: Project, inner_environment: Environment, read_cases: Any) -> None:
+    folder = project(conftest=FINISHED, test_inner=CASES)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *ARGUMENTS],
+        cwd=folder,
+        env=inner_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
+    cases = read_cases(folder / "junit.xml")
+    outcomes = {name: outcome for name, (outcome, _) in cases.items()}
+    failing = {"test_fails": "failed", "test_killed": "failed"}
+    assert outcomes == {"test_sum": "passed", "test_local": "passed", **failing, "test_again": "passed"}, (
+        output
+    )
+    assert "ValueError: boom" in cases["test_fails"][1]
+    assert cases["test_fails"][1].startswith("rank 1 of 2")
+    assert "killed by SIGKILL" in cases["test_killed"][1]
+    assert output.count("CASE test_sum {'ranks': 2, 'local': 0}") == 1
+    assert output.count("LOCAL TEST RAN") == 1
+    assert output.count("test session starts") == 1, "only rank 0 reports"
+    assert "received SIGTERM" not in output
+
+
+def test_srun_passes_and_every_process_exits_alike(
+    project: Project, inner_environment: Environment, free_port: int
+) -> None:
+    folder = project(test_inner=LIGHT)
+    with started(folder, [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]) as processes:
+        ended = outputs(processes)
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert "2 passed" in ended[0][1]
+    assert ended[1][1] == ""
+
+
+def test_srun_without_master_variables_derives_a_port(
+    project: Project, inner_environment: Environment
+) -> None:
+    folder = project(test_inner=LIGHT)
+    environments = [
+        inner_environment(**slurm(rank, 2, 1, SLURM_STEP_NODELIST="localhost")) for rank in (0, 1)
+    ]
+    for env in environments:
+        del env["MASTER_ADDR"], env["MASTER_PORT"]
+    with started(folder, environments) as processes:
+        ended = outputs(processes)
+    assert [code for code, _ in ended] == [0, 0], ended
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_run_everywhere(
+    project: Project, inner_environment: Environment, free_port: int, victim: int
+) -> None:
+    folder = project(test_inner=LIGHT)
+    environments = [inner_environment(**slurm(rank, 2, free_port, KILL=str(victim))) for rank in (0, 1)]
+    with started(folder, environments) as processes:
+        ended = outputs(processes)
+    assert all(code != 0 for code, _ in ended), ended
+    if victim == 1:
+        assert "rank 1 of 2" in ended[0][1]
+        assert f"its pytest process {processes[1].pid} on" in ended[0][1]
+        assert "the run cannot go on" in ended[0][1]
+    else:
+        assert "the pytest process of rank 0 at 127.0.0.1 is gone" in ended[1][1]
+
+
+def test_sigterm_ends_the_session_in_order(
+    project: Project, inner_environment: Environment, free_port: int, read_cases: Any
+) -> None:
+    folder = project(test_inner=LIGHT)
+    environments = [inner_environment(**slurm(rank, 2, free_port, PAUSE="60")) for rank in (0, 1)]
+    with started(folder, environments) as processes:
+        log = folder / "logs" / "rank000.log"
+        until = time.monotonic() + 30
+        while not log.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        processes[0].send_signal(signal.SIGTERM)
+        ended = outputs(processes, timeout=20)
+    assert [code for code, _ in ended] == [143, 143], ended
+    assert "received SIGTERM" in ended[0][1]
+    assert read_cases(folder / "junit.xml")["test_one"][0] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"SLURM_PROCID": "0"}, "rank 0 cannot listen on port"),
+        ({"SLURM_STEP_NUM_TASKS": "3"}, "rank 0's pytest process cannot be reached"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "SLURM_PROCID says 1 but RANK says 0"),
+    ],
+)
+def test_contradictory_ranks_are_named(
+    project: Project, inner_environment: Environment, free_port: int, change: dict[str, str], sentence: str
+) -> None:
+    folder = project(test_inner=LIGHT)
+    second = inner_environment(**slurm(1, 2, free_port, **change))
+    environments = [inner_environment(**slurm(0, 2, free_port)), second]
+    with started(folder, environments, "--deadline=collect=3") as processes:
+        ended = outputs(processes)
+    assert all(code != 0 for code, _ in ended), ended
+    assert any(sentence in text for _, text in ended), ended
+    assert "rank 1 of 2 never arrived within 3 s" in "".join(text for _, text in ended)
+
+
+def test_ranks_that_collect_other_items_do_not_run(
+    project: Project, inner_environment: Environment, free_port: int
+) -> None:
+    folder = project(
+        conftest="""
+        import os
+        def pytest_collection_modifyitems(items):
+            if os.environ["SLURM_PROCID"] == "1":
+                items.reverse()
+        """,
+        test_inner=LIGHT,
+    )
+    with started(folder, [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]) as processes:
+        ended = outputs(processes)
+    assert [code for code, _ in ended] == [1, 1], ended
+    told = "collected other items than rank 0: item 1 is test_inner.py::test_two, not test_inner.py::test_one"
+    assert f"rank 1 on {os.uname().nodename} {told}" in ended[0][1]
+
+
+def entry(rank: int, **change: Any) -> Enroll:
+    """A pytest process as it presents itself."""
+    usual = {
+        "rank": rank,
+        "world_size": 3,
+        "local_rank": 0,
+        "local_world_size": 1,
+        "host": f"node{rank}",
+        "pid": 7,
+    }
+    return Enroll(**{**usual, "items": ("a", "b"), **change})
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([entry(0), entry(1), entry(2)], None),
+        (
+            [entry(0), entry(1), entry(1, host="node9", pid=8)],
+            "rank 1 came twice: process 7 on node1 and process 8 on node9",
+        ),
+        (
+            [entry(0), entry(1), entry(2, world_size=4)],
+            "rank 2 on node2 says that there are 4 ranks, rank 0 on node0 says 3",
+        ),
+        (
+            [entry(0), entry(1, trouble="1 error in collection"), entry(2)],
+            "rank 1 on node1 could not collect: 1 error in collection",
+        ),
+        (
+            [entry(0), entry(1, items=("a",)), entry(2)],
+            "rank 1 on node1 collected 1 distributed items, rank 0 2: only rank 0 has b",
+        ),
+        (
+            [entry(0), entry(1), entry(2, items=("a", "b", "c"))],
+            "rank 2 on node2 collected 3 distributed items, rank 0 2: only it has c",
+        ),
+    ],
+)
+def test_misfits(entries: list[Enroll], sentence: str | None) -> None:
+    assert find_misfit(entries) == sentence

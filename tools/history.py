@@ -1,0 +1,85 @@
+"""The history of a scenario from result files: a sparkline, change points, and what changed on the system.
+
+Exit code: 0 shown, 2 bad input. Files that cannot be read are named on stderr and left out.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fixtures.gates.metrics import METRICS
+from fixtures.records import RecordError
+from fixtures.records.index import Index, Series
+from fixtures.records.reader import expand
+from fixtures.views.trend import Trend, trend_of, trend_text
+
+INDEX = ".index.sqlite"
+
+
+def main(argv: list[str]) -> int:
+    """Print the trends; 2 with one sentence when there is nothing to show."""
+    options = _parser().parse_args(argv)
+    try:
+        found = _series(options)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
+    trends = [trend_of(series, options.metric) for series in found]
+    if options.json:
+        print(json.dumps([_facts(trend) for trend in trends], indent=1))
+    else:
+        print("\n\n".join("\n".join(trend_text(trend, options.width)) for trend in trends))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools history",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenario", help="scenario id or prefix, e.g. s6")
+    parser.add_argument("--results", action="append", metavar="FOLDER", help="default: results")
+    parser.add_argument("--engine", help="only this engine")
+    parser.add_argument("--metric", default="warm_ms", choices=[metric.name for metric in METRICS])
+    parser.add_argument("--width", type=int, default=60, help="blocks in the sparkline (default 60)")
+    parser.add_argument("--json", action="store_true", help="every point and change, for machines")
+    return parser
+
+
+def _series(options: argparse.Namespace) -> list[Series]:
+    sources = options.results or ["results"]
+    first = Path(sources[0])
+    index = Index(first / INDEX if first.is_dir() else None)
+    index.refresh(path for source in sources for path in expand(source))
+    for error in index.errors:
+        print(error, file=sys.stderr)
+    found = index.series(options.scenario)
+    if options.engine:
+        found = [series for series in found if series.key.engine == options.engine]
+    if not found:
+        known = ", ".join(index.scenarios()) or "none"
+        engine = f" with engine {options.engine}" if options.engine else ""
+        raise RecordError(
+            f"No run of scenario {options.scenario!r}{engine} was found; recorded are: {known}."
+        )
+    return found
+
+
+def _facts(trend: Trend) -> dict[str, object]:
+    points = [
+        {"run": point.run, "started": point.started, "commit": point.commit, "value": value}
+        for point, value in zip(trend.points, trend.values, strict=True)
+    ]
+    changes = [
+        {"run": trend.points[c.index].run, "before": c.before, "after": c.after, "p": c.p}
+        for c in trend.changes
+    ]
+    return {
+        "case": trend.series.key._asdict(),
+        "system": trend.series.system,
+        "metric": trend.metric.name,
+        "points": points,
+        "changes": changes,
+    }
