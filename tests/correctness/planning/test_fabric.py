@@ -34,12 +34,12 @@ def test_calibration_of_a_run_replaces_its_rates_only(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     lines = [
         {"type": "environment"},
-        {"type": "calibration", "nvlink_put_gbs": 111.0},
+        {"type": "calibration", "put_gbps": 111.0},
         {
             "type": "calibration",
-            "nvlink_put_gbs": 371.5,
-            "device_copy_gbs": 4001.0,
-            "nccl_one_way_gbs": 300.0,
+            "put_gbps": 371.5,
+            "device_copy_gbps": 4001.0,
+            "nccl_one_way_gbps": 300.0,
         },
     ]
     file.write_text("\n".join(map(json.dumps, lines)))
@@ -50,7 +50,7 @@ def test_calibration_of_a_run_replaces_its_rates_only(tmp_path: Path) -> None:
 
 def test_calibration_without_put_uses_nccl(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
-    file.write_text(json.dumps({"type": "calibration", "nccl_one_way_gbs": 369.0}))
+    file.write_text(json.dumps({"type": "calibration", "nccl_one_way_gbps": 369.0}))
     assert parse_fabric([str(file)]).nvlink_gbs == 369.0
 
 
@@ -77,9 +77,9 @@ def test_bad_fabric_is_one_sentence(text: str, sentence: str) -> None:
     [
         ("{broken", "cannot read a calibration"),
         ('{"type": "case"}', "no line of type calibration"),
-        ('{"type": "calibration"}', "holds none of nvlink_put_gbs"),
-        ('{"type": "calibration", "nvlink_put_gbs": "x"}', "not a number"),
-        ('{"type": "calibration", "nvlink_put_gbs": -1}', "above 0"),
+        ('{"type": "calibration"}', "holds none of put_gbps"),
+        ('{"type": "calibration", "put_gbps": "x"}', "not a number"),
+        ('{"type": "calibration", "put_gbps": -1}', "above 0"),
     ],
 )
 def test_unusable_calibration_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:

@@ -71,7 +71,7 @@ def test_a_found_order_given_back_has_the_same_floor(capsys: pytest.CaptureFixtu
 
 def test_calibration_file_changes_the_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.jsonl"
-    file.write_text(json.dumps({"type": "calibration", "nvlink_put_gbs": 195.0}))
+    file.write_text(json.dumps({"type": "calibration", "put_gbps": 195.0}))
     slow = planned(capsys, "s1", "--fabric", f"nvlink4,{file}")
     assert round(slow["floor_ms"]) == 350
 
