@@ -11,10 +11,12 @@ from rich.console import Console
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, find_scenario
-from fixtures.planning.cold_plan import committed_rows, measure_ladder
+from fixtures.planning.cold_plan import COMMITTED, committed_rows, measure_ladder
 from fixtures.planning.fabric import PRESETS, parse_fabric
 from fixtures.planning.fabric import as_json as fabric_json
 from fixtures.planning.figure import draw_traffic
+from fixtures.planning.predict import Fitted, Way, early_measurements, fit, measured_cases, predict
+from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
 from fixtures.planning.tables import print_cost, print_fabric, print_placements, print_plans, print_quality
 
@@ -33,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "ranks too; or plan with the order 0,2,1,...")  # fmt: skip
     add("--json", action="store_true", help="print an object with a list of scenarios instead of tables")
     add("--figure", type=Path, metavar="FILE", help="write the traffic matrices (.png, .svg or .pdf)")
+    add("--predict", action="store_true", help="predict each engine's time at full size; no measurement")
+    add("--runs", action="append", metavar="FILE", help="results to predict from; default: those of "
+        "results/reference, else what was measured before this suite")  # fmt: skip
     add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
     add("--measure", type=Path, metavar="FILE", help="with --cost: measure it here and write FILE (minutes)")
     return made
@@ -45,12 +50,13 @@ def main(argv: list[str]) -> int:
         if options.cost:
             return _cost(options.measure)
         plans = _plans(options)
+        fitted = _fitted(options.runs or [], plans) if options.predict else {}
         if options.figure:
             draw_traffic(plans, options.figure)
     except CaseError as error:
         print(error, file=sys.stderr)
         return 2
-    _show(plans, options)
+    _show(plans, fitted, options)
     return 0
 
 
@@ -71,16 +77,35 @@ def _order(text: str) -> tuple[int, ...]:
         raise CaseError(f"placement must be best or ranks like 0,2,1,3, not {text!r}") from None
 
 
-def _show(plans: list[ScenarioPlan], options: argparse.Namespace) -> None:
+def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
+    """Engines fitted to the named runs, else to the committed ones, else to the early measurements."""
+    from fixtures.records import RecordError, read_runs
+
+    committed = sorted(map(str, COMMITTED.parent.glob("*.jsonl")))
+    try:
+        runs = read_runs(sources or committed)
+    except RecordError as error:
+        raise CaseError(str(error)) from None
+    measured = measured_cases(runs, plans[0].fabric)
+    if sources and not measured:
+        raise CaseError(f"{', '.join(sources)}: no passed case on GPUs to predict from")
+    return fit(measured or early_measurements())
+
+
+def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argparse.Namespace) -> None:
     if options.json:
+        predicted = [prediction_json(p) for p in predict(plans, fitted)] if fitted else None
         fabric = fabric_json(plans[0].fabric)
-        print(json.dumps({"fabric": fabric, "scenarios": [as_json(plan) for plan in plans]}, indent=1))
+        scenarios = [as_json(plan) for plan in plans]
+        print(json.dumps({"fabric": fabric, "scenarios": scenarios, "predictions": predicted}, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 200)
     print_plans(plans, console)
     print_quality(plans, console)
     if options.placement == "best":
         print_placements(plans, console)
+    if fitted:
+        print_predictions(plans, fitted, console)
     print_fabric(plans[0].fabric, console)
 
 

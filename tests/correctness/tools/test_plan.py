@@ -136,3 +136,19 @@ def test_bad_input_is_one_sentence_and_code_2(
     assert sentence in err
     assert len(err.strip().splitlines()) == 1
     assert out == ""
+
+
+def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--predict"]) == 0
+    told = capsys.readouterr().out
+    assert "PREDICTED ms on 8xH200: not measured" in told
+    assert "s6 s7 s1 s2 s3 s4 s5" in told
+    assert main(["s6", "--predict", "--json"]) == 0
+    predictions = json.loads(capsys.readouterr().out)["predictions"]
+    assert [p["order"] for p in predictions] == ["megatron", "best"]
+    assert not any(p["measured"] for p in predictions)
+
+
+def test_predicting_from_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["s6", "--predict", "--runs", str(tmp_path / "none.jsonl")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,0 +1,138 @@
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
+from fixtures.cases.scenarios import SCENARIOS
+from fixtures.cases.twins import Twin
+from fixtures.planning.fabric import PRESETS
+from fixtures.planning.predict import (
+    TERMS,
+    Measured,
+    early_measurements,
+    fit,
+    measured_cases,
+    order_terms,
+    predict,
+)
+from fixtures.planning.ranking import EXPECTED, rank_by_floor, rank_by_prediction, reasons
+from fixtures.planning.summary import plan_scenario
+from fixtures.records.reader import Run
+
+TRUTH = {
+    ("megatron", "nccl"): {"kilo-ops": 15.0, "wire ms": 1.2, "staging ms": 2.0},
+    ("packed", "nccl"): {"wire ms": 1.1, "passes ms": 0.2, "constant": 1.5},
+}
+TWINS = [(s, Twin(a=a, b=b)) for s in SCENARIOS[3:] for a, b in ((8, 2), (4, 2), (8, 1))]
+
+
+def made_up(way: tuple[str, str], noise: float = 0.0) -> list[Measured]:
+    """Cases of an engine that follows TRUTH, every second one off by `noise`."""
+    cases = []
+    for number, (scenario, twin) in enumerate(TWINS):
+        plan = plan_scenario(twin.scenario(scenario), twin.model(KIMI_K2), PRESETS["8xH200"])
+        terms = order_terms(plan, plan.orders[0])
+        ms = sum(value * terms[name] for name, value in TRUTH[way].items()) * (1 + noise * (number % 2))
+        cases.append(Measured(way=way, label=scenario.key, ms=ms, terms=terms))
+    return cases
+
+
+@pytest.mark.parametrize("way", TRUTH)
+def test_coefficients_of_an_engine_that_obeys_the_model_are_found(way: tuple[str, str]) -> None:
+    fitted = fit(made_up(way))[way]
+    for name, value in TRUTH[way].items():
+        assert fitted.coefficients[name] == pytest.approx(value, rel=1e-3)
+    assert fitted.worst_error == pytest.approx(0, abs=1e-3)
+
+
+def test_a_case_that_does_not_obey_shows_in_its_own_error() -> None:
+    way = ("packed", "nccl")
+    cases = made_up(way)
+    cases[4] = Measured(way=way, label="odd", ms=cases[4].ms * 2, terms=cases[4].terms)
+    errors = fit(cases)[way].errors
+    assert errors["odd #5"] == pytest.approx(-0.5, abs=0.1)
+    assert max(errors.values(), key=abs) == errors["odd #5"]
+
+
+def test_noise_is_told_as_error() -> None:
+    way = ("megatron", "nccl")
+    assert 0.05 < (fit(made_up(way, noise=0.2))[way].worst_error or 0) < 0.4
+
+
+def test_one_case_fits_one_term_and_admits_it() -> None:
+    fitted = fit(early_measurements())
+    assert set(fitted) == set(TERMS)
+    for way, model in fitted.items():
+        assert list(model.coefficients) == [TERMS[way][0]]
+        assert model.worst_error is None
+        assert "error unknown" in model.trust
+    assert "spread by 34%" in fitted["megatron", "nccl"].trust
+
+
+def test_early_measurements_predict_themselves() -> None:
+    for measured in early_measurements():
+        model = fit([measured])[measured.way]
+        assert model.predict(measured.terms) == pytest.approx(measured.ms)
+
+
+def run_of(case: dict, devices: int = 2) -> Run:
+    environment = {"type": "environment", "schema": "1.0", "identity": {"devices_per_host": devices}}
+    return Run(path=Path("x.jsonl"), environment=environment, calibration={"put_gbps": 200.0}, cases=(case,))
+
+
+def case_line(**changes: object) -> dict:
+    line = {
+        "type": "case", "scenario": SCENARIOS[5].id, "twin": [8, 8], "model": "kimi-k2", "num_layers": 10,
+        "engine": "direct", "transport": "nvshmem", "status": "passed", "warm_ms": [9.0, 7.0, 8.0],
+    }  # fmt: skip
+    return {**line, **changes}
+
+
+def test_cases_of_a_run_carry_the_terms_of_their_twin_and_calibration() -> None:
+    (measured,) = measured_cases([run_of(case_line())], PRESETS["8xH200"])
+    assert (measured.way, measured.ms) == (("direct", "ipc"), 8.0)
+    plan = plan_scenario(
+        Twin(a=8, b=8).scenario(SCENARIOS[5]),
+        Twin(a=8, b=8).model(KIMI_K2).with_layers(10),
+        PRESETS["8xH200"],
+    )
+    assert measured.terms["wire ms"] == pytest.approx(
+        order_terms(plan, plan.orders[0])["wire ms"] * 390 / 200
+    )
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        run_of(case_line(), devices=0),
+        run_of(case_line(status="failed")),
+        run_of(case_line(warm_ms=[])),
+        run_of(case_line(engine="megatron", transport="gloo")),
+        run_of(case_line(scenario="other")),
+    ],
+)
+def test_what_says_nothing_of_a_gpu_is_left_out(run: Run) -> None:
+    assert measured_cases([run], PRESETS["8xH200"]) == []
+
+
+def test_rankings_differ_from_the_briefs_with_a_reason() -> None:
+    plans = [plan_scenario(s, KIMI_K2, PRESETS["nvlink4"]) for s in SCENARIOS]
+    assert rank_by_floor(plans).keys == ("s7", "s6", "s4", "s5", "s3", "s1", "s2")
+    assert rank_by_floor(plans, best=False).keys[:2] == ("s7", "s6")
+    told = reasons(plans)
+    assert any("s7 before s6: each of its 128 target GPUs takes 8.6 GB" in text for text in told)
+    assert any(text.startswith("s5 before s3: each of its 64 target GPUs takes 35.2 GB") for text in told)
+
+
+def test_ranking_by_prediction_follows_the_times() -> None:
+    plans = [plan_scenario(s, KIMI_K2_MINI, PRESETS["8xH200"]) for s in SCENARIOS]
+    predictions = predict(plans, fit(early_measurements()))
+    for way in TERMS:
+        ranked = rank_by_prediction(predictions, way, "megatron").keys
+        times = {p.scenario.key: p.ms[way] for p in predictions if p.order == "megatron"}
+        assert sorted(ranked) == sorted(EXPECTED)
+        for first, second in itertools.pairwise(ranked):
+            assert times[first] <= times[second] * 1.01
+    assert json.dumps([list(p.ms.values()) for p in predictions])
