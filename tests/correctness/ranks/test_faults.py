@@ -1,0 +1,169 @@
+"""The fault matrix: whatever one rank does wrong in whatever stage, the case ends in time and names it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Inner = Callable[..., Any]
+
+FAULTS = (
+    "exception",
+    "SIGKILL",
+    "hang in Python",
+    "hang in C",
+    "MemoryError",
+    "wrong order",
+    "missing",
+    "abort",
+)
+STAGES = ("setup", "cold", "warm", "verify", "teardown")
+DEADLINES = {"setup": 3.0, "cold": 1.5, "warm": 1.5, "verify": 1.5, "teardown": 1.5}
+GRACE_S = 0.3
+
+MATRIX = (
+    f"""
+    import ctypes, os, signal, time
+    import pytest
+    import torch
+    import torch.distributed as dist
+    from fixtures.ranks import publish_record, stage
+
+    pytestmark = pytest.mark.distributed
+    FAULTS, STAGES = {FAULTS!r}, {STAGES!r}
+"""
+    + """
+    def collective(world):
+        x = torch.ones(4) * world.rank
+        dist.all_reduce(x)
+        assert x[0] == 6
+
+    def misbehave(world, fault):
+        if fault == "exception":
+            raise ValueError("a bug in one rank")
+        if fault == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "hang in Python":
+            while True:
+                time.sleep(0.01)
+        if fault == "hang in C":
+            ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock
+        if fault == "MemoryError":
+            bytearray(1 << 60)
+        if fault == "wrong order":
+            dist.broadcast(torch.ones(3), src=1)
+        if fault == "abort":
+            ctypes.CDLL(None).abort()
+
+    def act(world, now, at, fault):
+        if now == at and world.rank == 1:
+            misbehave(world, fault)
+            if fault == "missing":
+                return
+        collective(world)
+
+    @pytest.fixture
+    def cell(world, request):
+        fault, at = request.param
+        act(world, "setup", at, fault)
+        yield fault, at
+        act(world, "teardown", at, fault)
+
+    CELLS = [(fault, at) for fault in FAULTS for at in STAGES]
+    ORDERED = [entry for cell in CELLS for entry in ((cell, True), (cell, False))]
+
+    @pytest.mark.parametrize(
+        ("cell", "faulty"),
+        [pytest.param((f if faulty else "", at), faulty, id=f"{f}-{at}-{'cell' if faulty else 'next'}")
+         for (f, at), faulty in ORDERED],
+        indirect=["cell"],
+    )
+    def test_cell(world, cell, faulty):
+        fault, at = cell
+        for now in STAGES[1:-1]:
+            stage(now)
+            act(world, now, at, fault)
+        publish_record({"fault": fault, "at": at, "rank": world.rank})
+"""
+)
+
+WATCH = """
+    import json, pathlib, time
+    LAST = [time.monotonic()]
+
+    def pytest_refit_case_finished(item, record, reports):
+        children = pathlib.Path("/proc/self/task").glob("*/children")
+        line = {
+            "name": item.name,
+            "record": record,
+            "seconds": time.monotonic() - LAST[0],
+            "children": sum(len(path.read_text().split()) for path in children),
+        }
+        LAST[0] = time.monotonic()
+        with pathlib.Path("cases.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\\n")
+"""
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes that still work in the folder of an inner project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()) == folder:
+                found.append(f"{process.pid} {process.cmdline()}")
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def problems(cell: str, fault: str, at: str, run: Any, line: dict[str, Any]) -> list[str]:
+    """What is not as it should be with one cell of the matrix."""
+    outcome, message = run.cases[f"test_cell[{cell}-cell]"]
+    found = []
+    if outcome not in ("failed", "error"):
+        found.append(f"{outcome}, though rank 1 went wrong")
+    headline = message.splitlines()[0] if message else ""
+    if "rank 1 of 4 (" not in headline:
+        found.append(f"does not name rank 1: {headline!r}")
+    if line["seconds"] > DEADLINES[at] + GRACE_S + 10:
+        found.append(f"took {line['seconds']:.1f} s")
+    if line["children"]:
+        found.append(f"{line['children']} ranks were left alive")
+    words = {
+        "SIGKILL": "killed by SIGKILL",
+        "abort": "killed by SIGABRT",
+        "exception": "ValueError: a bug in one rank",
+    }
+    if fault in words and words[fault] not in headline:
+        found.append(f"does not say {words[fault]!r}: {headline!r}")
+    return [f"{cell}: {problem}" for problem in found]
+
+
+def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
+    deadlines = ",".join(f"{name}={seconds}" for name, seconds in DEADLINES.items())
+    options = ("--ranks=4", f"--deadline={deadlines}", f"--rank-grace={GRACE_S}", "--native-stacks=off", "-q")
+    run = inner(MATRIX, *options, conftest=WATCH, timeout=180)
+    print(run.output[-6000:])
+    lines = {
+        line["name"]: line for line in map(json.loads, (tmp_path / "cases.jsonl").read_text().splitlines())
+    }
+    assert run.code == 1
+    assert len(lines) == 2 * len(FAULTS) * len(STAGES)
+    wrong: list[str] = []
+    for fault in FAULTS:
+        for at in STAGES:
+            cell = f"{fault}-{at}"
+            wrong += problems(cell, fault, at, run, lines[f"test_cell[{cell}-cell]"])
+            innocent = f"test_cell[{cell}-next]"
+            if run.outcome(innocent) != "passed" or lines[innocent]["record"] != {
+                "fault": "",
+                "at": at,
+                "rank": 0,
+            }:
+                wrong.append(f"the case after {cell}: {run.cases[innocent]}")
+    assert not wrong, "\n".join(wrong)
+    assert not left_behind(tmp_path)
+    print(f"fault matrix: {len(lines)} cases in {run.seconds:.0f} s")
