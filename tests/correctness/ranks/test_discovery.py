@@ -1,0 +1,159 @@
+"""Who started a process, from its environment alone."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.ranks.address import Meeting, Unreachable, meeting_of
+from fixtures.ranks.discovery import (
+    Contradiction,
+    Launch,
+    default_ranks,
+    discover,
+    expand_nodes,
+    gpu_count,
+    tasks_per_node,
+)
+
+SRUN = {
+    "SLURM_JOB_ID": "9",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_NTASKS": "8",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+}
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "TORCHELASTIC_RESTART_COUNT": "0",
+    "RANK": "3",
+    "WORLD_SIZE": "4",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_PORT": "29500",
+}
+MPIRUN = {
+    "OMPI_COMM_WORLD_RANK": "2",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    "PMIX_NAMESPACE": "prte-1",
+}
+
+
+def place(launch: Launch | None) -> tuple[str, int, int, int, int] | None:
+    """What a launch says, without its job."""
+    if launch is None:
+        return None
+    return launch.launcher, launch.rank, launch.world_size, launch.local_rank, launch.local_world_size
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        (SRUN, ("srun", 5, 8, 1, 4)),
+        ({k: v for k, v in SRUN.items() if k != "SLURM_STEP_NUM_TASKS"}, ("srun", 5, 8, 1, 4)),
+        (TORCHRUN, ("torchrun", 3, 4, 1, 2)),
+        (MPIRUN, ("mpirun", 2, 4, 0, 2)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, ("PMI", 1, 2, 0, 2)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, ("torchrun", 1, 2, 0, 2)),
+        (SRUN | TORCHRUN, ("torchrun", 3, 4, 1, 2)),
+        (SRUN | MPIRUN, ("mpirun", 2, 4, 0, 2)),
+        (SRUN | {"RANK": "5", "WORLD_SIZE": "8"}, ("srun", 5, 8, 1, 4)),
+        (SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"}, ("srun", 5, 8, 1, 4)),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_NODEID": "0"}, None),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_ID": "9"}, None),
+        (SRUN | {"SLURM_STEP_ID": "4294967290"}, None),
+        (SRUN | {"SLURM_STEP_ID": "4294967291"}, None),
+    ],
+)
+def test_discovers(environ: dict[str, str], expected: tuple[str, int, int, int, int] | None) -> None:
+    assert place(discover(environ)) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        (SRUN | {"RANK": "3", "WORLD_SIZE": "8"}, "SLURM_PROCID says 5 but RANK says 3"),
+        (SRUN | {"RANK": "5", "WORLD_SIZE": "16"}, "SLURM_STEP_NUM_TASKS says 8 but WORLD_SIZE says 16"),
+        (SRUN | {"PMI_RANK": "4", "PMI_SIZE": "8"}, "SLURM_PROCID says 5 but PMI_RANK says 4"),
+        (MPIRUN | {"RANK": "2", "WORLD_SIZE": "3"}, "OMPI_COMM_WORLD_SIZE says 4 but WORLD_SIZE says 3"),
+        ({"RANK": "3"}, "RANK is 3 but WORLD_SIZE is not set"),
+        ({"WORLD_SIZE": "3"}, "WORLD_SIZE is 3 but RANK is not set"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK is 4, which is no rank of WORLD_SIZE 4"),
+        ({"RANK": "first", "WORLD_SIZE": "4"}, "RANK is 'first', which is no number"),
+        (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "4x2"}, "SLURM_STEP_TASKS_PER_NODE is '4x2'"),
+    ],
+)
+def test_contradictions_are_named(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(Contradiction) as caught:
+        discover(environ)
+    assert sentence in str(caught.value)
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 20)), min_size=1, max_size=5))
+def test_tasks_per_node_expands_what_slurm_writes(groups: list[tuple[int, int]]) -> None:
+    text = ",".join(f"{tasks}(x{nodes})" if nodes > 1 else str(tasks) for tasks, nodes in groups)
+    assert tasks_per_node(text) == [tasks for tasks, nodes in groups for _ in range(nodes)]
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        ("gpu1", ["gpu1"]),
+        ("gpu[01-03,7],login", ["gpu01", "gpu02", "gpu03", "gpu7", "login"]),
+        ("r[1-2]n[08-09]-ib", ["r1n08-ib", "r1n09-ib", "r2n08-ib", "r2n09-ib"]),
+    ],
+)
+def test_node_lists(text: str, nodes: list[str]) -> None:
+    assert expand_nodes(text) == nodes
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, 3), ("", 0), ("0,1", 2), ("0,1,2,3", 3), ("1,-1,2", 1), ("GPU-aa", 1)]
+)
+def test_gpus_are_counted_without_the_driver(tmp_path: Path, visible: str | None, expected: int) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpu_count(environ, tmp_path) == expected
+    assert default_ranks(environ, tmp_path) == (expected or 8)
+
+
+def launch(**change: object) -> Launch:
+    """A launch of 8 ranks on 2 hosts."""
+    usual = {
+        "launcher": "srun",
+        "rank": 0,
+        "world_size": 8,
+        "local_rank": 0,
+        "local_world_size": 4,
+        "job": "9/0",
+    }
+    return Launch(**{**usual, **change})
+
+
+def test_meets_where_master_says() -> None:
+    meeting = meeting_of(launch(), {"MASTER_ADDR": "node7", "MASTER_PORT": "4242"})
+    assert (meeting.hosts, meeting.ports) == (("node7",), (4242,))
+
+
+def test_meets_on_slurms_first_node_at_a_port_of_the_job() -> None:
+    environ = {"SLURM_STEP_NODELIST": "localhost,gpu[2-3]"}
+    meetings: list[Meeting] = [meeting_of(launch(rank=rank), environ) for rank in (0, 7)]
+    assert meetings[0] == meetings[1]
+    assert meetings[0].hosts == ("localhost",)
+    assert all(20_000 <= port < 32_768 for port in meetings[0].ports)
+    other = meeting_of(launch(job="9/1"), environ)
+    assert other.ports != meetings[0].ports
+    assert other.token != meetings[0].token
+
+
+def test_says_what_to_set_where_nothing_tells() -> None:
+    with pytest.raises(Unreachable, match="mpirun hides rank 0: set MASTER_ADDR"):
+        meeting_of(launch(launcher="mpirun"), {})

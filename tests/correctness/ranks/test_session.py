@@ -1,0 +1,202 @@
+"""What a user does to a session with ranks: interrupt, kill, stop early, list, spread over workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Inner = Callable[..., Any]
+Project = Callable[..., Path]
+
+SLOW = """
+    import time
+    import pytest
+
+    @pytest.mark.distributed
+    def test_waits():
+        time.sleep(60)
+"""
+
+MIXED = """
+    import os, time
+    import pytest
+    from fixtures.ranks import all_gather_object_oob, current_rank
+
+    @pytest.fixture(scope="module")
+    def kept():
+        return os.getpid()
+
+    @pytest.mark.parametrize("i", range(4))
+    def test_local(i, kept):
+        assert kept == os.getpid()
+
+    @pytest.mark.distributed
+    @pytest.mark.parametrize("i", range(4))
+    def test_gang(i, kept):
+        with open("gang.log", "a") as log:
+            log.write("in\\n")
+        time.sleep(0.2)
+        assert kept == os.getpid(), "a rank has fixtures of its own"
+        assert len(all_gather_object_oob(i)) == 2
+        with open("gang.log", "a") as log:
+            log.write("out\\n")
+
+    def test_local_again(kept):
+        assert kept == os.getpid()
+"""
+
+FAILING = """
+    import pytest
+    from fixtures.ranks import current_rank
+
+    @pytest.mark.distributed
+    @pytest.mark.parametrize("i", range(3))
+    def test_fails(i):
+        assert current_rank().rank != 1
+
+    def test_local():
+        pass
+"""
+
+
+def forked(pid: int, count: int) -> list[psutil.Process]:
+    """The ranks of an inner pytest, once there are `count` of them."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        children = psutil.Process(pid).children()
+        if len(children) >= count:
+            return children
+        time.sleep(0.05)
+    raise AssertionError("the ranks never came up")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_rank_outlives_its_agent(
+    project: Project, inner_environment: Any, read_cases: Any, number: signal.Signals
+) -> None:
+    folder = project(test_inner=SLOW)
+    command = [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs", "--junitxml=junit.xml"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=inner_environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        ranks = forked(process.pid, 3)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=15)
+        _, alive = psutil.wait_procs(ranks, timeout=5)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, 5), output
+    assert not [rank for rank in alive if rank.status() != psutil.STATUS_ZOMBIE]
+    if number != signal.SIGKILL:
+        assert (folder / "junit.xml").exists(), output
+
+
+@pytest.mark.parametrize("options", [("-x",), ("--maxfail=1",)])
+def test_stops_after_the_first_failure(inner: Inner, options: tuple[str, ...]) -> None:
+    run = inner(FAILING, "--ranks=2", *options)
+    assert run.code == 1
+    assert list(run.cases) == ["test_fails[0]"]
+
+
+def test_selection_reaches_the_ranks(inner: Inner) -> None:
+    run = inner(FAILING, "--ranks=1", "-k", "test_fails and not 1")
+    assert {name: outcome for name, (outcome, _) in run.cases.items()} == {
+        "test_fails[0]": "passed",
+        "test_fails[2]": "passed",
+    }, run.output
+
+
+def test_collecting_forks_nothing(inner: Inner, tmp_path: Path) -> None:
+    run = inner(FAILING, "--collect-only", "-q")
+    assert run.code == 0
+    assert "test_fails[2]" in run.output
+    assert not (tmp_path / "logs").exists()
+
+
+def test_local_and_distributed_items_keep_their_own_fixtures(inner: Inner) -> None:
+    run = inner(MIXED, "--ranks=2")
+    assert run.code == 0, run.output
+    assert len(run.cases) == 9
+
+
+def test_xdist_workers_take_turns_with_the_gang(inner: Inner, tmp_path: Path) -> None:
+    run = inner(MIXED, "--ranks=2", "-n", "2")
+    assert run.code == 0, run.output
+    assert len(run.cases) == 9
+    inside, most = 0, 0
+    for line in (tmp_path / "gang.log").read_text().split():
+        inside += 1 if line == "in" else -1
+        most = max(most, inside)
+    assert most <= 2, "two gangs ran at a time"
+    assert inside == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
+        ("--deadline=cold=soon", "deadline 'cold=soon': 'soon' is not a number of seconds above 0"),
+        ("--deadline=a b=3", "deadline 'a b=3': 'a b' is not the name of a stage"),
+    ],
+)
+def test_bad_options_cost_one_sentence(inner: Inner, option: str, sentence: str) -> None:
+    run = inner(FAILING, option)
+    assert run.code == 4
+    assert sentence in run.output
+
+
+def test_world_outside_of_a_gang_is_refused(inner: Inner) -> None:
+    run = inner("def test_alone(world):\n    pass\n")
+    assert "test_alone uses `world`: mark it with @pytest.mark.distributed" in run.message("test_alone")
+
+
+TWICE = """
+    import pytest
+
+    @pytest.mark.distributed
+    @pytest.mark.parametrize("i", [1, 2])
+    def test_any(i):
+        pass
+"""
+
+STARTLESS = """
+    import os, time
+    from fixtures.ranks import rank
+
+    announce = rank._announce
+
+    def sabotage(info):
+        announce(info)
+        if info.rank == 2 and info.generation == 1:
+            os._exit(3) if os.environ["HOW"] == "exit" else time.sleep(100)
+
+    rank._announce = sabotage
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("exit", "exited with code 3"), ("sleep", "no sign of life within 3 s")]
+)
+def test_a_rank_that_never_starts_is_named(inner: Inner, how: str, words: str) -> None:
+    run = inner(TWICE, "--ranks=4", "--deadline=start=3", conftest=STARTLESS, HOW=how)
+    assert run.code == 1
+    message = run.message("test_any[1]")
+    assert f"\nrank 2 of 4 ({os.uname().nodename}) never started: {words}" in message
+    assert "ranks 0-1, 3: waiting for the agent" in message
+    assert run.outcome("test_any[2]") == "passed", run.output
+
+
+def test_collection_has_a_deadline(inner: Inner) -> None:
+    run = inner("import time\ntime.sleep(30)\n", "--deadline=collect=1")
+    assert run.code == 1
+    assert run.seconds < 12
+    assert "Timeout (0:00:01)!" in run.output
+    assert "test_inner.py" in run.output
