@@ -1,0 +1,154 @@
+"""Runs the suite as a user does, and reads back everything that the run left."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+OF_A_LAUNCHER = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "MASTER_",
+    "SLURM_",
+    "OMPI_",
+    "PMI",
+    "TORCHELASTIC_",
+    "PYTEST_",
+)
+
+type Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteRun:
+    """One run: exit code, terminal output, and the files under `folder` (results, junit.xml, bench.json)."""
+
+    code: int
+    output: str
+    folder: Path
+
+    @property
+    def lines(self) -> list[Record]:
+        """Every line of the result file."""
+        text = (self.folder / "results" / "inner.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    @property
+    def cases(self) -> list[Record]:
+        """The result file's case lines."""
+        return [line for line in self.lines if line["type"] == "case"]
+
+    def case(self, scenario: str, engine: str = "megatron") -> Record:
+        """The one case of a scenario's key and an engine."""
+        found = [c for c in self.cases if c["engine"] == engine and c["scenario"].startswith(scenario)]
+        assert len(found) == 1, f"{len(found)} cases of {scenario} {engine}\n{self.output}"
+        return found[0]
+
+    @property
+    def junit(self) -> dict[str, str]:
+        """Case name -> the text of its failure or skip in JUnit's file, empty for a pass."""
+        suite = ET.parse(self.folder / "junit.xml").getroot()
+        return {case.get("name", ""): _said(case) for case in suite.iter("testcase")}
+
+    @property
+    def benchmarks(self) -> list[Record]:
+        """Entries of pytest-benchmark's JSON."""
+        return json.loads((self.folder / "bench.json").read_text())["benchmarks"]
+
+
+def _said(case: ET.Element) -> str:
+    return "\n".join(
+        f"{child.get('message')}\n{child.text or ''}"
+        for child in case
+        if child.tag in ("failure", "error", "skipped")
+    )
+
+
+def run_suite(
+    folder: Path, *arguments: str, launcher: Sequence[str] = (), results: Path | None = None
+) -> SuiteRun:
+    """`pytest tests/perf` in a process of its own, with `launcher` (torchrun ...) in front."""
+    start = list(launcher) or [sys.executable, "-m"]
+    done = subprocess.run(
+        [*start, "pytest", *_arguments(folder, results), *arguments],
+        cwd=ROOT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return SuiteRun(code=done.returncode, output=done.stdout, folder=folder)
+
+
+def _arguments(folder: Path, results: Path | None) -> list[str]:
+    return [
+        "tests/perf",
+        "-p",
+        "no:cacheprovider",
+        "--run-name=inner",
+        f"--results={results or folder / 'results'}",
+        f"--junitxml={folder / 'junit.xml'}",
+        f"--benchmark-json={folder / 'bench.json'}",
+    ]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
+    return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+
+
+def fork_suite(
+    folder: Path, *arguments: str, results: Path | None = None, patience_s: float = 120
+) -> SuiteRun:
+    """The same in a fork of this process, which has imported torch and megatron-core already."""
+    output = folder / "output.txt"
+    child = os.fork()
+    if child == 0:
+        os._exit(_child(output, [*_arguments(folder, results), *arguments]))
+    code = _wait(child, patience_s)
+    return SuiteRun(code=code, output=output.read_text(errors="replace"), folder=folder)
+
+
+def _child(output: Path, arguments: list[str]) -> int:
+    import pytest
+
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(_environment())
+    os.chdir(ROOT)
+    try:
+        return int(pytest.main(arguments))
+    except BaseException:
+        traceback.print_exc()
+        return 70
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _wait(child: int, patience_s: float) -> int:
+    """The child's exit code; it is killed when patience ends."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            deadline = float("inf")
+        time.sleep(0.02)
