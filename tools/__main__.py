@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "tools.compare",
         "hold new runs against old ones: better, same, worse, unknown, incomparable",
     ),
+    "docs": ("tools.docs", "write the generated documents anew"),
     "doctor": ("tools.doctor", "is this machine or allocation fit to run a scenario?"),
     "history": ("tools.history", "how a scenario went over time, and where it changed"),
     "plan": ("tools.plan", "what a refit must move, how fast at best, in which order of ranks"),
