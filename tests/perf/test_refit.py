@@ -11,6 +11,7 @@ from fixtures.ranks.world import World
 from fixtures.refit.case import RunSettings
 from fixtures.refit.dossier import Dossier
 from fixtures.refit.subject import Subject
+from fixtures.refit.tracer import Tracer
 from fixtures.timing.benchmarking import report_to_benchmark
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Stopwatch
@@ -24,6 +25,7 @@ def test_refit(
     engine: Engine,
     stopwatch: Stopwatch,
     dossier: Dossier,
+    tracer: Tracer,
     benchmark: Any,
 ) -> None:
     """Cold refit and check, timed warm refits, then new weights, poison, one refit and the check again."""
@@ -34,14 +36,15 @@ def test_refit(
     cold_ms = stopwatch.wall(lambda: (prepare_or_skip(engine, subject.pair), engine.refit()))
     dossier.prepared(engine, cold_ms)
     stage("verify")
-    dossier.verified(subject.verify())
+    dossier.verified(subject.verify(), subject.took_ms)
 
     stage("warm")
     mine = stopwatch.repeat(engine.refit, warmup=settings.warmup, iterations=settings.iterations)
-    samples = dossier.timed(mine, engine, memory.peak_extra(), world.device.type)
+    samples = dossier.timed(mine, engine.profile(), memory.peak_extra(), world.device.type)
+    tracer.save(engine)
 
     stage("verify")
     subject.renew()
     engine.refit()
-    dossier.verified(subject.verify())
+    dossier.verified(subject.verify(), subject.took_ms)
     report_to_benchmark(benchmark, samples.slowest, dossier.summary)
