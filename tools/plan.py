@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
-from fixtures.cases.scenarios import SCENARIOS, find_scenario
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.planning.cold_plan import COMMITTED, committed_rows, measure_ladder
 from fixtures.planning.fabric import PRESETS, parse_fabric
 from fixtures.planning.fabric import as_json as fabric_json
@@ -18,7 +18,17 @@ from fixtures.planning.figure import draw_traffic
 from fixtures.planning.predict import Fitted, Way, early_measurements, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
-from fixtures.planning.tables import print_cost, print_fabric, print_placements, print_plans, print_quality
+from fixtures.planning.tables import (
+    print_cost,
+    print_fabric,
+    print_placements,
+    print_plans,
+    print_quality,
+    print_replayed,
+)
+
+EXACT_LAYERS = 4
+"""Layers of the narrow model that --exact plans with all 384 experts, unless --num-layers says otherwise."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,17 +48,21 @@ def parser() -> argparse.ArgumentParser:
     add("--predict", action="store_true", help="predict each engine's time at full size; no measurement")
     add("--runs", action="append", metavar="FILE", help="results to predict from; default: those of "
         "results/reference, else what was measured before this suite")  # fmt: skip
+    """0: planned; 1: --exact found a wrong plan; 2: bad input, one sentence on stderr."""
+        "every element, repaired and as shipped")  # fmt: skip
     add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
     add("--measure", type=Path, metavar="FILE", help="with --cost: measure it here and write FILE (minutes)")
     return made
 
 
 def main(argv: list[str]) -> int:
-    """0: planned; 2: bad input, with one sentence on stderr."""
+    """0: planned; 1: --exact found a wrong plan; 2: bad input, with one sentence on stderr."""
     options = parser().parse_args(argv)
     try:
         if options.cost:
             return _cost(options.measure)
+        if options.exact:
+            return _exact(options)
         plans = _plans(options)
         fitted = _fitted(options.runs or [], plans) if options.predict else {}
         if options.figure:
@@ -63,11 +77,15 @@ def main(argv: list[str]) -> int:
 def _plans(options: argparse.Namespace) -> list[ScenarioPlan]:
     model = find_model(options.model, options.num_layers)
     fabric = parse_fabric(options.fabric or [])
+    return [plan_scenario(scenario, model, fabric) for scenario in _scenarios(options)]
+
+
+def _scenarios(options: argparse.Namespace) -> list[Scenario]:
     scenarios = [find_scenario(text) for text in options.scenarios] or list(SCENARIOS)
-    if options.placement not in (None, "best"):
-        order = _order(options.placement)
-        scenarios = [replace(scenario, placement=order) for scenario in scenarios]
-    return [plan_scenario(scenario, model, fabric) for scenario in scenarios]
+    if options.placement in (None, "best"):
+        return scenarios
+    order = _order(options.placement)
+    return [replace(scenario, placement=order) for scenario in scenarios]
 
 
 def _order(text: str) -> tuple[int, ...]:
@@ -107,6 +125,21 @@ def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argpars
     if fitted:
         print_predictions(plans, fitted, console)
     print_fabric(plans[0].fabric, console)
+
+
+def _exact(options: argparse.Namespace) -> int:
+    """1 when a repaired plan is wrong."""
+    from fixtures.planning.exact_topology import narrow_model, replay
+
+    layers = find_model("kimi-k2", options.num_layers or EXACT_LAYERS).num_layers
+    model = narrow_model(layers=layers, experts=find_model("kimi-k2").experts)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    worst = 0
+    for scenario in _scenarios(options):
+        repaired, shipped = (replay(scenario, model, repairs=repairs) for repairs in (True, False))
+        print_replayed(repaired, shipped, console)
+        worst = max(worst, 0 if repaired.exact else 1)
+    return worst
 
 
 def _cost(measure_to: Path | None) -> int:

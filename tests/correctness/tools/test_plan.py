@@ -155,3 +155,11 @@ def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -
 def test_predicting_from_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["s6", "--predict", "--runs", str(tmp_path / "none.jsonl")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_exact_topology_is_run_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["s6", "--exact", "--num-layers", "2"]) == 0
+    repaired, shipped = capsys.readouterr().out.strip().splitlines()
+    assert repaired.startswith("s6 repaired: 128 ranks, ")
+    assert repaired.endswith(": exact")
+    assert "at fault; first: rank 0, decoder.layers.1.mlp.experts.linear_fc1.weight0" in shipped
