@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--predict", action="store_true", help="predict each engine's time at full size; no measurement")
     add("--runs", action="append", metavar="FILE", help="results to predict from; default: those of "
         "results/reference, else what was measured before this suite")  # fmt: skip
-    """0: planned; 1: --exact found a wrong plan; 2: bad input, one sentence on stderr."""
+    add("--exact", action="store_true", help="run Megatron's planner for all ranks on a narrow model, check "
         "every element, repaired and as shipped")  # fmt: skip
     add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
     add("--measure", type=Path, metavar="FILE", help="with --cost: measure it here and write FILE (minutes)")
