@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tools.doctor", "is this machine or allocation fit to run a scenario?"),
     "history": ("tools.history", "how a scenario went over time, and where it changed"),
     "plan": ("tools.plan", "what a refit must move, how fast at best, in which order of ranks"),
+    "report": ("tools.report", "one HTML page, or Markdown, from result files"),
     "rebase": ("tools.rebase", "write a system's baseline from runs"),
 }
 """Command -> (module, what it does in one line); each module has `main(argv) -> exit code`."""

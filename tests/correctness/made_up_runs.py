@@ -101,6 +101,7 @@ def skipped(
     """A case that was not run."""
     empty = dict.fromkeys(
         (
+            "floor_ms",
             "cold_ms",
             "dst_bytes",
             "moved_bytes",

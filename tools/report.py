@@ -1,0 +1,54 @@
+"""Make a page (one self-contained HTML file) or Markdown from result files.
+
+python -m tools report RUN... [-o page.html] [--markdown], where RUN is a file, a folder or a quoted glob. Of
+several runs the newest record of each case is shown, with its history. Exit code: 0 made, 2 bad input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fixtures.records import RecordError, Run, read_runs
+from fixtures.views.report.markdown import markdown
+from fixtures.views.report.page import page
+
+
+def main(argv: list[str]) -> int:
+    """Write the page and name it, or print the Markdown."""
+    options = _parser().parse_args(argv)
+    try:
+        runs = [run for run in read_runs(options.runs) if run.cases]
+        if not runs:
+            raise RecordError("No case was recorded in these runs.")
+        _make(runs, options)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser.add_argument("-o", "--output", type=Path, help="default: page.html; Markdown goes to the terminal")
+    parser.add_argument("--title", default="Kimi K2 weight refits", help="heading of the page")
+    parser.add_argument("--markdown", action="store_true", help="for a pull request or a job summary")
+    return parser
+
+
+def _make(runs: list[Run], options: argparse.Namespace) -> None:
+    text = markdown(runs) if options.markdown else page(runs, options.title)
+    if options.markdown and options.output is None:
+        print(text, end="")
+        return
+    output = options.output or Path("page.html")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{output} cannot be written: {error.strerror}.") from None
+    print(f"{output}: {len(text) / 1e6:.1f} MB from {len(runs)} run{'s' * (len(runs) != 1)}.")
