@@ -176,3 +176,16 @@ def test_the_last_line_of_a_repeated_case_counts(tmp_path) -> None:  # noqa: ANN
     lines = [case(status="failed", reason="killed"), case()]
     runs_ = [read_run(write_run(tmp_path / f"r{i}.jsonl", lines)) for i in range(7)]
     assert compare(runs_, runs_).exit_code == 0
+
+
+def test_a_case_that_only_the_gate_failed_still_counts_with_its_time(tmp_path) -> None:  # noqa: ANN001
+    """Otherwise a night under --gate baseline would hide how slow it was."""
+    slow = {"status": "failed", "reason": "fail: warm_ms is 40 ms", "judgement": ["fail: warm_ms is 40 ms"]}
+    base = [read_run(write_run(tmp_path / f"b{i}.jsonl", [case()])) for i in range(7)]
+    new = [
+        read_run(write_run(tmp_path / f"n{i}.jsonl", [case(warm_ms=[40.0] * 5, **slow)])) for i in range(7)
+    ]
+    row = compare(base, new).rows[0]
+    assert (row.metric, row.outcome) == ("warm_ms", "worse")
+    wrong = [read_run(write_run(tmp_path / "w.jsonl", [case(**{**slow, "mismatches": 3})]))]
+    assert compare(base, wrong).rows[0].metric == "passed"
