@@ -5,7 +5,16 @@ from collections import Counter
 import pytest
 
 from fixtures.cases.errors import CaseError
-from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI, MODELS, ParamSpec, find_model, inventory
+from fixtures.cases.inventory import (
+    KIMI_K2,
+    KIMI_K2_MINI,
+    MODELS,
+    ModelSpec,
+    ParamSpec,
+    alike,
+    find_model,
+    inventory,
+)
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.cases.shards import local_bytes, shards_of
@@ -94,6 +103,21 @@ def test_names_are_unique_and_say_what_they_are() -> None:
             assert param.cut_dim is not None or "norm" in param.name or "router" in param.name or (
                 "_down_proj" in param.name
             )  # fmt: skip
+
+
+def test_what_repeats_from_layer_to_layer_is_counted_once() -> None:
+    kinds = alike(KIMI_K2)
+    assert len(kinds) == 783
+    assert sum(count for _, count in kinds) == len(inventory(KIMI_K2))
+    assert sum(param.bytes * count for param, count in kinds) == sum(p.bytes for p in inventory(KIMI_K2))
+
+
+@pytest.mark.parametrize("model", [KIMI_K2_MINI, KIMI_K2.with_layers(3)], ids=lambda model: model.name)
+def test_bytes_of_a_rank_are_those_of_its_shards(model: ModelSpec) -> None:
+    for scenario in SCENARIOS:
+        for rank in (0, scenario.target.gpus - 1):
+            held = sum(shard.bytes for shard in shards_of(model, scenario.target, rank))
+            assert local_bytes(model, scenario.target, rank) == held
 
 
 def test_fewer_layers_are_the_first_ones() -> None:
