@@ -1,0 +1,104 @@
+"""What a record says, from layouts and from what the ranks measured."""
+
+from typing import Any
+
+import pytest
+
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.cases.shards import local_bytes
+from fixtures.cases.twins import Twin
+from fixtures.records.schema import line_problems
+from fixtures.refit.case import Fit, RefitCase, RunSettings, fit_case
+from fixtures.refit.facts import (
+    RankFacts,
+    case_facts,
+    fit_facts,
+    floor_facts,
+    timing_facts,
+    verification_facts,
+    wrong_weights,
+)
+
+
+def fitted(key: str, **settings: Any) -> Fit:
+    case = RefitCase(scenario=find_scenario(key), engine="megatron", method="gloo")
+    return fit_case(case, RunSettings(**settings), ranks=8, device_bytes=None)
+
+
+def rank(number: int, mismatches: int = 0, **more: Any) -> RankFacts:
+    return RankFacts(rank=number, host="h", tensors=2, elements=100, bytes=200, mismatches=mismatches, **more)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)
+def test_a_case_that_never_started_has_a_valid_line(scenario: Scenario) -> None:
+    case = RefitCase(scenario=scenario, engine="megatron", method="nccl")
+    for settings in (RunSettings(), RunSettings(twin=Twin(a=2), model="kimi-k2-mini", num_layers=2)):
+        line = case_facts(case, settings, 8) | {"status": "skipped", "reason": "no GPUs"}
+        assert line_problems(line) == []
+
+
+@pytest.mark.parametrize("key", [s.key for s in SCENARIOS])
+def test_bytes_of_the_fullest_rank(key: str) -> None:
+    fit = fitted(key)
+    facts = fit_facts(fit)
+    assert facts["dst_bytes"] == local_bytes(fit.model, fit.scenario.target)
+    arriving, kept = facts["bytes"]["in"], facts["bytes"]["kept"]
+    assert len(arriving) == len(kept) == facts["ranks"] == fit.scenario.world_size
+    assert facts["moved_bytes"] == max(arriving)
+    for world_rank in range(fit.scenario.world_size):
+        here = fit.scenario.target_rank(world_rank) is not None
+        assert arriving[world_rank] + kept[world_rank] == (facts["dst_bytes"] if here else 0)
+    assert any(kept) == fit.scenario.collocated
+
+
+def test_checks_of_all_ranks_are_added_up() -> None:
+    facts = verification_facts([rank(0), rank(1, 7, faults=("rank 1: w",)), rank(2)])
+    assert (facts["elements_verified"], facts["mismatches"], facts["verified_bytes"]) == (300, 7, 600)
+    assert facts["verification"]["tensors"] == 6
+    assert facts["verification"]["diagnosis"] == ["rank 1: w"]
+
+
+def test_exact_weights_leave_nothing_to_say() -> None:
+    assert wrong_weights([rank(0), rank(1)]) == ""
+
+
+def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> None:
+    ranks = [rank(0)] + [
+        rank(n, 10, faults=(f"rank {n}: a", f"rank {n}: b"), kinds=(("stale", 3), ("poison left", n)))
+        for n in range(1, 7)
+    ]
+    first, *rest = wrong_weights(ranks).splitlines()
+    assert first == (
+        "60 of 700 elements are wrong on 6 of 7 target ranks: poison left (21 tensors); stale (18 tensors)"
+    )
+    assert rest[:2] == ["  rank 1: a", "  rank 1: b"]
+    assert rest[-1] == "  and more on ranks 5, 6"
+    assert len(rest) == 2 * 4 + 1
+
+
+def test_rates_come_from_the_layouts_and_the_median() -> None:
+    fit = fitted("s6")
+    facts = timing_facts(fit, [4.0, 2.0, 30.0], [[4.0, 2.0, 30.0]] * 8, device="cpu")
+    moved = fit_facts(fit)["moved_bytes"]
+    assert facts["gbps"] == pytest.approx(moved / 0.004 / 1e9)
+    assert facts["verdict"] == "not comparable"
+    assert "CPU" in facts["verdict_reason"]
+
+
+@pytest.mark.parametrize(
+    ("median_ms", "verdict"), [(19.0, "below"), (20.0, "within"), (40.0, "within"), (41.0, "above")]
+)
+def test_a_full_model_on_gpus_gets_a_verdict(median_ms: float, verdict: str) -> None:
+    fit = fitted("s6", model="kimi-k2")
+    facts = timing_facts(fit, [median_ms] * 3, [[median_ms] * 3] * 8, device="cuda")
+    assert (facts["verdict"], facts["verdict_reason"]) == (verdict, None)
+    cut = fitted("s6", model="kimi-k2", num_layers=2)
+    assert "2 of 61 layers" in timing_facts(cut, [1.0], [[1.0]], device="cuda")["verdict_reason"]
+
+
+def test_no_measured_rate_means_no_floor() -> None:
+    for nothing in (None, {}, {"put_gbps": None}):
+        assert floor_facts(10**9, nothing) == {"floor_ms": None}
+    facts = floor_facts(10_200_000_000, {"put_gbps": 390.0})
+    assert facts["floor_ms"] == pytest.approx(26.15, abs=0.01)
+    assert "390.0 GB/s" in facts["floor_basis"]

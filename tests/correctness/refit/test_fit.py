@@ -1,0 +1,102 @@
+"""A case cut to the ranks and memory at hand, or one sentence with both numbers."""
+
+import pytest
+
+from fixtures.cases.errors import CaseError
+from fixtures.cases.inventory import KIMI_K2
+from fixtures.cases.scenarios import SCENARIOS, find_scenario
+from fixtures.cases.shards import local_bytes
+from fixtures.cases.twins import Twin
+from fixtures.refit.case import RESERVED_BYTES, Fit, NoFit, RefitCase, RunSettings, fit_case, rank_bytes
+
+H200 = 150_000_000_000
+
+
+def case(key: str) -> RefitCase:
+    return RefitCase(scenario=find_scenario(key), engine="megatron", method="nccl")
+
+
+def fit(key: str, ranks: int, device_bytes: int | None = None, **settings: object) -> Fit:
+    return fit_case(case(key), RunSettings(**settings), ranks=ranks, device_bytes=device_bytes)  # type: ignore[arg-type]
+
+
+def test_a_case_names_what_moves_the_weights() -> None:
+    assert case("s6").id == "s6-collocated-tp16ep8-to-tp8ep16-megatron-nccl"
+
+
+@pytest.mark.parametrize("key", [scenario.key for scenario in SCENARIOS])
+def test_a_cpu_gets_the_small_model_and_gpus_the_full_one(key: str) -> None:
+    assert fit(key, 8).model.name == "kimi-k2-mini"
+    assert fit(key, 8, H200).model.name == "kimi-k2"
+    assert fit(key, 8, H200, model="kimi-k2-mini").model.name == "kimi-k2-mini"
+    assert fit(key, 8, model="kimi-k2", num_layers=1).model.name == "kimi-k2"
+
+
+def test_scenario_6_on_two_gpus_keeps_all_layers() -> None:
+    fitted = fit("s6", 2, H200)
+    assert (fitted.twin, fitted.model.num_layers) == (Twin(a=8, b=8), 61)
+    assert rank_bytes(fitted.model, fitted.scenario) + RESERVED_BYTES < H200
+
+
+@pytest.mark.parametrize("gigabytes", [24, 40, 47, 64, 80, 141, 192, 288])
+@pytest.mark.parametrize("key", ["s1", "s4", "s6"])
+def test_as_many_layers_as_fit_into_memory(key: str, gigabytes: int) -> None:
+    free = gigabytes * 10**9 - RESERVED_BYTES
+    fitted = fit(key, 8, gigabytes * 10**9)
+    assert rank_bytes(fitted.model, fitted.scenario) <= free
+    if fitted.model.num_layers < KIMI_K2.num_layers:
+        more = fitted.twin.model(KIMI_K2).with_layers(fitted.model.num_layers + 1)
+        assert rank_bytes(more, fitted.scenario) > free
+    else:
+        assert gigabytes > 40
+
+
+def test_memory_for_not_even_one_layer_is_told_in_gigabytes() -> None:
+    with pytest.raises(NoFit, match=r"one layer needs \d+\.\d GB a rank and 1\.0 GB are free"):
+        fit("s6", 2, RESERVED_BYTES + 10**9)
+
+
+def test_collocated_ranks_hold_both_models() -> None:
+    scenario, model = find_scenario("s6"), KIMI_K2.with_layers(2)
+    source, target = local_bytes(model, scenario.source), local_bytes(model, scenario.target)
+    assert rank_bytes(model, scenario) == source + target
+    apart = find_scenario("s1")
+    assert rank_bytes(model, apart) == local_bytes(model, apart.target)
+
+
+@pytest.mark.parametrize(
+    ("key", "ranks", "settings", "sentence"),
+    [
+        ("s1", 2, {}, "s1 needs 3 ranks and 2 are available"),
+        ("s6", 1, {}, "s6 needs 2 ranks and 1 are available"),
+        ("s6", 8, {"twin": Twin()}, "s6 needs 128 ranks and 8 are available"),
+        ("s4", 8, {"twin": Twin(a=4, b=2)}, "s4 needs 16 ranks and 8 are available"),
+        ("8:8:16:4:non-collocated:nccl", 2, {}, "own needs 4 ranks and 2 are available"),
+    ],
+)
+def test_too_few_ranks_are_told_with_both_numbers(
+    key: str, ranks: int, settings: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(NoFit) as caught:
+        fit(key, ranks, **settings)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"twin": Twin(a=3)}, "twin 3,1 does not divide TP16,EP8"),
+        ({"num_layers": 4}, "kimi-k2-mini has 3 layers, 4 were asked for"),
+        ({"placement": "0,0,1,2,3,4,5,6"}, "must name each target rank 0..7 once"),
+        ({"placement": "0,1"}, "must name each target rank 0..7 once"),
+    ],
+)
+def test_impossible_settings_are_named(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        fit("s6", 8, **settings)
+    assert told in str(caught.value)
+
+
+def test_a_placement_is_the_twins() -> None:
+    assert fit("s6", 8).scenario.placement is None
+    assert fit("s6", 8, placement="1,0,2,3,4,5,6,7").scenario.placement == (1, 0, 2, 3, 4, 5, 6, 7)

@@ -1,0 +1,56 @@
+"""The stopwatch: what is inside an iteration, and whose time counts."""
+
+import time
+
+import pytest
+import torch
+
+from fixtures.ranks import all_gather_object_oob
+from fixtures.ranks.world import World
+from fixtures.timing.memory import MemoryMeter
+from fixtures.timing.stopwatch import Samples, Stopwatch, gather_samples
+
+
+def test_an_iteration_lasts_as_long_as_its_slowest_rank() -> None:
+    samples = Samples(by_rank=((1.0, 9.0, 2.0), (3.0, 1.0, 2.5)))
+    assert samples.slowest == (3.0, 9.0, 2.5)
+    assert samples.median == 3.0
+
+
+def test_idle_ranks_do_not_count() -> None:
+    assert gather_samples([[1.0], [2.0], [50.0]], ranks=2).slowest == (2.0,)
+
+
+def test_ranks_with_different_numbers_of_samples_are_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        _ = gather_samples([[1.0, 2.0], [1.0]], ranks=2).slowest
+
+
+@pytest.mark.distributed
+def test_ranks_start_together_and_only_the_operation_is_timed(world: World) -> None:
+    """Rank 3 comes late to each iteration: nobody's sample has its delay in it."""
+    stopwatch = Stopwatch(world.device)
+    mine = []
+    for _ in range(3):
+        if world.rank == 3:
+            time.sleep(0.3)
+        mine.append(stopwatch.iteration(lambda: time.sleep(0.02)))
+    everyone = [ms for theirs in all_gather_object_oob(mine) for ms in theirs]
+    assert min(everyone) >= 20
+    assert sorted(everyone)[len(everyone) // 2] < 250
+
+
+@pytest.mark.distributed
+def test_warm_up_iterations_run_but_do_not_count(world: World) -> None:
+    calls: list[int] = []
+    stopwatch = Stopwatch(world.device)
+    samples = stopwatch.repeat(lambda: calls.append(1), warmup=2, iterations=5)
+    assert (len(calls), len(samples)) == (7, 5)
+    assert stopwatch.wall(lambda: time.sleep(0.01)) >= 10
+
+
+def test_memory_that_is_taken_is_seen() -> None:
+    meter = MemoryMeter(torch.device("cpu"))
+    held = torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert meter.peak_extra() > 32 * 2**20
+    assert held.numel()
