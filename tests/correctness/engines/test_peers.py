@@ -88,6 +88,7 @@ def test_the_wheel_still_lacks_its_kernel() -> None:
 def test_the_repair_installs_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     from megatron.core.resharding.nvshmem_copy_service.core.kernel_launcher import KernelLauncher
 
+    monkeypatch.setenv("NVSHMEM_MAX_CTAS", "2")
     launched: list[tuple[Any, ...]] = []
     module = SimpleNamespace(launch=lambda *values: launched.append(values))
     monkeypatch.setattr(repair, "kernel_module", lambda _: module)
