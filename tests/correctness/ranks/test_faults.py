@@ -1,6 +1,10 @@
 """The fault matrix: whatever one rank does wrong in whatever stage, the case ends in time and names it."""
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +171,44 @@ def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
     assert not wrong, "\n".join(wrong)
     assert not left_behind(tmp_path)
     print(f"fault matrix: {len(lines)} cases in {run.seconds:.0f} s")
+
+
+HANG = """
+    import ctypes
+    import pytest
+    from fixtures.ranks import agree, current_rank, stage
+
+    @pytest.mark.distributed
+    def test_hangs():
+        stage("cold")
+        if current_rank().rank == 1:
+            ctypes.PyDLL(None).sleep(1000)
+        agree(True)
+"""
+
+
+def py_spy_works() -> bool:
+    """Whether py-spy is installed and may look at a child of ours."""
+    tool = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
+    if tool is None:
+        return False
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"]) as child:
+        time.sleep(0.5)
+        done = subprocess.run([tool, "dump", "--pid", str(child.pid)], capture_output=True, check=False)
+        child.kill()
+    return done.returncode == 0
+
+
+def test_a_hang_leaves_every_ranks_stacks_and_ends_in_time(inner: Inner, tmp_path: Path) -> None:
+    run = inner(HANG, "--ranks=3", "--deadline=cold=1")
+    assert run.code == 1
+    assert run.seconds < 1 + 10 + 5, "deadline, 10 s to end, and the start of Python"
+    message = run.message("test_hangs")
+    assert "deadline of cold passed: rank 1 of 3" in message
+    assert "ranks 0, 2 wait for rank 1" in message
+    assert "ranks 0, 2: waiting in agree (cold)" in message
+    for rank in range(3):
+        assert "in test_hangs" in (tmp_path / "logs" / f"rank00{rank}.stacks").read_text()
+    if py_spy_works():
+        assert "sleep" in (tmp_path / "logs" / "rank001.native").read_text()
+        assert "Native stack of rank 1" in message
