@@ -27,6 +27,13 @@ STAGES = ("setup", "cold", "warm", "verify", "teardown")
 DEADLINES = {"setup": 3.0, "cold": 1.5, "warm": 1.5, "verify": 1.5, "teardown": 1.5}
 GRACE_S = 0.3
 
+LOCK_TWICE = """
+    def lock_twice():
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)  # for ever, holding the interpreter's lock
+"""
+
 MATRIX = (
     f"""
     import ctypes, os, signal, time
@@ -37,7 +44,7 @@ MATRIX = (
 
     pytestmark = pytest.mark.distributed
     FAULTS, STAGES = {FAULTS!r}, {STAGES!r}
-"""
+{LOCK_TWICE}"""
     + """
     def collective(world):
         x = torch.ones(4) * world.rank
@@ -53,7 +60,7 @@ MATRIX = (
             while True:
                 time.sleep(0.01)
         if fault == "hang in C":
-            ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock
+            lock_twice()
         if fault == "MemoryError":
             bytearray(1 << 60)
         if fault == "wrong order":
@@ -173,16 +180,16 @@ def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
     print(f"fault matrix: {len(lines)} cases in {run.seconds:.0f} s")
 
 
-HANG = """
+HANG = f"""
     import ctypes
     import pytest
     from fixtures.ranks import agree, current_rank, stage
-
+{LOCK_TWICE}
     @pytest.mark.distributed
     def test_hangs():
         stage("cold")
         if current_rank().rank == 1:
-            ctypes.PyDLL(None).sleep(1000)
+            lock_twice()
         agree(True)
 """
 
@@ -210,5 +217,5 @@ def test_a_hang_leaves_every_ranks_stacks_and_ends_in_time(inner: Inner, tmp_pat
     for rank in range(3):
         assert "in test_hangs" in (tmp_path / "logs" / f"rank00{rank}.stacks").read_text()
     if py_spy_works():
-        assert "sleep" in (tmp_path / "logs" / "rank001.native").read_text()
+        assert "pthread_mutex_lock" in (tmp_path / "logs" / "rank001.native").read_text()
         assert "Native stack of rank 1" in message

@@ -1,6 +1,7 @@
 """What the control plane costs."""
 
 import json
+import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +49,15 @@ TIMES = """
 
 
 def test_overhead_on_8_local_ranks(inner: Inner, tmp_path: Path) -> None:
+    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     run = inner(TRIVIAL, "--ranks=8", "-p", "no:terminal", conftest=TIMES)
     assert run.code == 0
     times = sorted(list(json.loads((tmp_path / "times.json").read_text()).values())[1:])
     middle, best = 1e3 * statistics.median(times), 1e3 * times[0]
-    print(f"8 ranks: {middle:.1f} ms an item in the middle, {best:.1f} ms at best")
-    assert times[len(times) // 10] < 0.015, "the tenth of the items least disturbed by other load"
+    print(
+        f"8 ranks: {middle:.1f} ms an item in the middle, {best:.1f} ms at best, {crowding:.1f} jobs a core"
+    )
+    assert times[len(times) // 10] < 0.015 * crowding, "15 ms, more where other work holds the cores"
 
 
 def test_128_ranks_come_up_run_an_item_and_leave(inner: Inner) -> None:
