@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("tools.plan", "what a refit must move, how fast at best, in which order of ranks"),
     "report": ("tools.report", "one HTML page, or Markdown, from result files"),
     "rebase": ("tools.rebase", "write a system's baseline from runs"),
+    "summary": ("tools.summary", "print a run's table again"),
 }
 """Command -> (module, what it does in one line); each module has `main(argv) -> exit code`."""
 

@@ -202,6 +202,13 @@ def test_questions_are_answered_with_numbers_or_said_to_be_open(runs: list[Run],
     assert all(answer.missing for answer in answers([]))
 
 
+def test_phases_leave_out_the_total_and_name_the_rest(tmp_path: Path) -> None:
+    lines = [case("s6", phases_ms={"pack": 2.0, "wire": 5.0, "wait": 0.0, "total": 10.0}), case("s7")]
+    entries = newest_entries([read_run(write_run(tmp_path / "x.jsonl", lines))])
+    assert entries[0].phases == {"pack": 2.0, "wire": 5.0, "rest": 3.0}
+    assert entries[1].phases == {}
+
+
 def test_a_run_without_times_still_makes_a_page(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "x.jsonl", [skipped("s1"), skipped("s6")]))
     words = _Document(page([run])).words

@@ -1,0 +1,52 @@
+"""Print the table of a run again from its result file, with its gate's words: python -m tools summary RUN...
+
+Exit code: that of the run where its end line says so, 0 for a run without one, 2 for bad input.
+"""
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from fixtures.records import RecordError, Run, read_runs
+from fixtures.views.table import render
+
+
+def main(argv: list[str]) -> int:
+    """Print each run's table; the highest exit code of the runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser.add_argument("--width", type=int, help="columns of the table; default: the terminal's")
+    options = parser.parse_args(argv)
+    try:
+        runs = read_runs(options.runs)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for run in runs:
+        _print(run, Console(width=options.width))
+    return max(_exit_code(run) for run in runs)
+
+
+def _print(run: Run, console: Console) -> None:
+    """The heading, the table, and how the run ended."""
+    statuses = [case["status"] for case in run.cases]
+    counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("passed", "failed", "skipped"))
+    ended = f"ended {run.end['status']}" if run.end else "was cut off"
+    console.print(f"{run.name} ({run.path}), begun {run.started or 'unknown'}: {counts}; the run {ended}.")
+    for warning in run.warnings:
+        console.print(warning)
+    if run.cases:
+        render(list(run.cases), console)
+    for case in run.cases:
+        for sentence in case.get("judgement") or []:  # type: ignore[attr-defined]
+            console.print(f"{case['scenario']} {case['engine']}: {sentence}", markup=False)
+
+
+def _exit_code(run: Run) -> int:
+    code = run.end.get("exit_code") if run.end else None
+    return code if isinstance(code, int) else 0
