@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import fixtures.engines.mapped as mapped
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.engines.base import EngineError
 from fixtures.engines.copies import CopyTable
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.mapped import interleaved
@@ -111,3 +113,38 @@ def test_peers_are_interleaved() -> None:
     order = interleaved([table(0, 9), table(10**9, 3)]).src
     assert np.flatnonzero(order >= 10**9).tolist() == [2, 6, 10] or len(np.flatnonzero(order >= 10**9)) == 3
     assert order[0] < 10**9 <= order[2]
+
+
+def unmapped() -> str:
+    spec, scenario = twin_of(find_scenario("s6"), 2)
+    try:
+        DirectEngine(peer_mapping=False, planner=synthetic_plan).prepare(
+            build(spec, scenario, dist.get_rank(), CPU)
+        )
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+def test_no_path_is_one_sentence_on_every_rank() -> None:
+    sentence = "rank 0: peer mapping is off, and NVSHMEM windows need GPUs, not a CPU"
+    assert run_ranks(unmapped, 2) == [sentence, sentence]
+
+
+def unreadable() -> str:
+    """Rank 0 asks for an address that nobody may read."""
+    spec, scenario = twin_of(find_scenario("s6"), 2)
+    readable = mapped.why_not_readable
+    if dist.get_rank() == 0:
+        mapped.why_not_readable = lambda pid, _address: readable(pid, 8)
+    try:
+        DirectEngine(planner=synthetic_plan).prepare(build(spec, scenario, dist.get_rank(), CPU))
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+def test_unreadable_memory_is_one_sentence_on_every_rank() -> None:
+    answers = run_ranks(unreadable, 2)
+    assert answers[0] == answers[1]
+    assert "rank 0: the system does not let one rank read another's memory (Bad address)" in answers[0]
