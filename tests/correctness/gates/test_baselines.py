@@ -118,7 +118,7 @@ def test_gate_baseline_names_each_missed_metric_with_its_numbers(baseline: Basel
     assert (judged.word, judged.ok) == ("fail", False)
     assert len(judged.sentences) == 2
     warm = next(text for text in judged.sentences if text.startswith("warm_ms"))
-    assert warm.startswith("warm_ms is 40 ms (+31.6 %), reference 30.4 ms in [2")
+    assert warm.startswith("warm_ms is 40 ms (+31.6%), reference 30.4 ms in [2")
     assert warm.endswith("since night.")
     assert judge(_warm(30.6), "baseline", baseline, environment()).word == "pass"
 
