@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.cases.errors import CaseError
-from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI, ModelSpec, inventory
+from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI, inventory
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import shard_of
@@ -19,6 +19,7 @@ from fixtures.planning.fabric import PRESETS, Fabric
 from fixtures.planning.floor import floor, schedule_loads
 from fixtures.planning.placement import best_placed, best_placement, placed
 from fixtures.planning.sourcing import megatron_sources, spread_sources, traffic_matrix
+from tests.correctness.planning.strategies import TINY, scenarios
 
 COUNTED = {
     "s1": (68.3, 175, 1365),
@@ -106,28 +107,6 @@ def test_a_layout_that_does_not_divide_is_refused() -> None:
         cells_of(KIMI_K2, odd)
 
 
-TINY = ModelSpec(
-    name="tiny", num_layers=2, hidden=6, heads=12, q_lora=2, kv_lora=2, qk_nope=1, qk_rope=1, v_head=1,
-    ffn=12, moe_ffn=12, shared_ffn=12, experts=12, topk=2, vocab=12,
-)  # fmt: skip
-SIZES = st.sampled_from([1, 2, 3, 4, 6])
-
-
-@st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
-    """A valid scenario of the tiny model, collocated ones placed at random."""
-    source = Layout(tp=draw(SIZES), ep=draw(SIZES))
-    if draw(st.booleans()):
-        tp = draw(SIZES.filter(lambda tp: source.gpus % tp == 0 and 12 % (source.gpus // tp) == 0))
-        target, mode = Layout(tp=tp, ep=source.gpus // tp), "collocated"
-    else:
-        target, mode = Layout(tp=draw(SIZES), ep=draw(SIZES)), "non-collocated"
-    order = tuple(draw(st.permutations(range(target.gpus)))) if draw(st.booleans()) else None
-    return Scenario(
-        key="any", source=source, target=target, mode=mode, method="nccl", purpose="", placement=order
-    )
-
-
 @st.composite
 def fabrics(draw: st.DrawFn) -> Fabric:
     """Small nodes with any rates."""
@@ -149,7 +128,7 @@ def counted_kept(scenario: Scenario, rank: int) -> int:
     return kept
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scenarios())
 def test_any_layouts_conserve_bytes_and_cover_every_target(scenario: Scenario) -> None:
     cells = cells_of(TINY, scenario)
@@ -168,7 +147,7 @@ def test_any_layouts_conserve_bytes_and_cover_every_target(scenario: Scenario) -
         assert cells.kept[rank] == counted_kept(scenario, rank)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenarios(), fabrics(), st.randoms(use_true_random=False))
 def test_no_schedule_beats_the_floor(scenario: Scenario, fabric: Fabric, random: object) -> None:
     cells = cells_of(TINY, scenario)

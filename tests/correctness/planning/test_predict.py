@@ -1,5 +1,6 @@
 import itertools
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,19 @@ TRUTH = {
 TWINS = [(s, Twin(a=a, b=b)) for s in SCENARIOS[3:] for a, b in ((8, 2), (4, 2), (8, 1))]
 
 
+@cache
+def terms_of_twins() -> list[tuple[str, dict[str, float]]]:
+    """(scenario key, value of each term) of TWINS."""
+    plans = [plan_scenario(t.scenario(s), t.model(KIMI_K2), PRESETS["8xH200"]) for s, t in TWINS]
+    return [(plan.scenario.key, order_terms(plan, plan.orders[0])) for plan in plans]
+
+
 def made_up(way: tuple[str, str], noise: float = 0.0) -> list[Measured]:
     """Cases of an engine that follows TRUTH, every second one off by `noise`."""
     cases = []
-    for number, (scenario, twin) in enumerate(TWINS):
-        plan = plan_scenario(twin.scenario(scenario), twin.model(KIMI_K2), PRESETS["8xH200"])
-        terms = order_terms(plan, plan.orders[0])
+    for number, (key, terms) in enumerate(terms_of_twins()):
         ms = sum(value * terms[name] for name, value in TRUTH[way].items()) * (1 + noise * (number % 2))
-        cases.append(Measured(way=way, label=scenario.key, ms=ms, terms=terms))
+        cases.append(Measured(way=way, label=key, ms=ms, terms=terms))
     return cases
 
 

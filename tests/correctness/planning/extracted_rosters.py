@@ -1,0 +1,28 @@
+"""Compare rosters at the exact size of every scenario; prints [key, rank, differences] of each as JSON."""
+
+import json
+
+from fixtures.cases.scenarios import SCENARIOS, Scenario
+from fixtures.planning.exact_topology import narrow_model
+from fixtures.planning.extracted import differences, fake_rank_rosters
+from fixtures.planning.rosters import build_rosters
+
+
+def roster_differences(scenario: Scenario, rank: int) -> list[str]:
+    """Sentences on one rank; raises AssertionError where megatron-core extracts next to nothing."""
+    model = narrow_model()
+    mine = build_rosters(scenario, model, repairs=False).gathered[rank]
+    theirs = fake_rank_rosters(scenario, model, rank)
+    assert sum(map(len, theirs)) > 30
+    return [text for a, b in zip(mine, theirs, strict=True) for text in differences(a, b)]
+
+
+def main() -> None:
+    """Five ranks of each scenario: first, last and some of both sides."""
+    ranks = {s.key: sorted({0, 7, 41, 64, s.world_size - 1}) for s in SCENARIOS}
+    told = [[s.key, rank, roster_differences(s, rank)] for s in SCENARIOS for rank in ranks[s.key]]
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Random valid scenarios of a tiny model for property tests."""
+
+from hypothesis import strategies as st
+
+from fixtures.cases.inventory import ModelSpec
+from fixtures.cases.layouts import Layout
+from fixtures.cases.scenarios import Scenario
+
+TINY = ModelSpec(
+    name="tiny", num_layers=2, hidden=6, heads=12, q_lora=12, kv_lora=8, qk_nope=1, qk_rope=4, v_head=1,
+    ffn=12, moe_ffn=12, shared_ffn=12, experts=12, topk=2, vocab=12,
+)  # fmt: skip
+SIZES = st.sampled_from([1, 2, 3, 4, 6])
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """Any pair of layouts that divide the tiny model, in any order of the target ranks."""
+    source = Layout(tp=draw(SIZES), ep=draw(SIZES))
+    if draw(st.booleans()):
+        tp = draw(SIZES.filter(lambda tp: source.gpus % tp == 0 and 12 % (source.gpus // tp) == 0))
+        target, mode = Layout(tp=tp, ep=source.gpus // tp), "collocated"
+    else:
+        target, mode = Layout(tp=draw(SIZES), ep=draw(SIZES)), "non-collocated"
+    order = tuple(draw(st.permutations(range(target.gpus)))) if draw(st.booleans()) else None
+    return Scenario(
+        key="any", source=source, target=target, mode=mode, method="nccl", purpose="", placement=order
+    )
