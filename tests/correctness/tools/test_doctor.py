@@ -9,11 +9,15 @@ import pytest
 from fixtures.cases.scenarios import SCENARIOS, find_scenario
 from fixtures.planning import machine as probing
 from fixtures.planning.fitness import CHECKS, Finding, examine, version_tuple
-from fixtures.planning.machine import Gpu, Machine, probe
+from fixtures.planning.machine import Machine, probe
 from fixtures.ranks.discovery import Launch
+from fixtures.ranks.probe import GpuProbe
 from tools import doctor
 
-H200 = Gpu(name="NVIDIA H200", total_bytes=150_000_000_000, free_bytes=149_000_000_000, nvlinks=18)
+H200 = GpuProbe(
+    index=0, name="NVIDIA H200", max_mhz=1980, throttled=(), uncorrected_errors=0, links=18, links_up=18,
+    free_bytes=149_000_000_000, total_bytes=150_000_000_000, processes=0,
+)  # fmt: skip
 FIT = Machine(
     python=(3, 12),
     packages={
@@ -66,14 +70,18 @@ PLANTED: dict[str, tuple[Machine, str | None, str]] = {
     "no GPU": (replace(FIT, gpus=(), device_files=0), "s6", "GPUs"),
     "dead driver": (replace(FIT, gpus=()), None, "GPUs"),
     "mixed GPUs": (replace(FIT, gpus=(H200, replace(H200, name="NVIDIA H100"))), None, "GPUs"),
-    "no NVLink": (replace(FIT, gpus=(H200, replace(H200, nvlinks=0))), None, "NVLink"),
-    "busy GPU": (replace(FIT, gpus=(H200, replace(H200, free_bytes=9**11))), None, "GPU 1"),
+    "no NVLink": (replace(FIT, gpus=(replace(H200, links=0, links_up=0),) * 2), None, "NVLink"),
+    "busy GPU": (replace(FIT, gpus=(H200, replace(H200, free_bytes=9**11))), None, "preflight"),
+    "hot GPU": (replace(FIT, gpus=(replace(H200, throttled=("hardware slowdown",)),)), None, "preflight"),
+    "pinned GPU": (replace(FIT, gpus=(replace(H200, pinned_mhz=990),)), None, "preflight"),
+    "NVLink error": (replace(FIT, xids=(74,)), None, "preflight"),
     "small GPU": (replace(FIT, gpus=(SMALL,) * 8), "s6", "GPU memory"),
     "no NIC": (replace(FIT, nics=()), None, "NICs"),
     "locked memory": (replace(FIT, memlock_bytes=65536), None, "NICs"),
     "two launchers": (replace(FIT, contradiction="srun says 0, torchrun says 1"), None, "ranks"),
     "one rank": (replace(FIT, nodes=1, gpus=(H200,)), "s6", "ranks"),
     "capped NCCL": (with_setting("NCCL_MAX_NCHANNELS", "4"), None, "environment"),
+    "forced NCCL": (with_setting("NCCL_ALGO", "Ring"), None, "environment"),
     "noisy NCCL": (with_setting("NCCL_DEBUG", "INFO"), None, "environment"),
     "NVML check off": (with_setting("PYTORCH_NVML_BASED_CUDA_CHECK", "0"), None, "environment"),
     "hidden GPUs": (with_setting("CUDA_VISIBLE_DEVICES", ""), None, "environment"),
