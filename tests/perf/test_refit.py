@@ -15,6 +15,7 @@ from fixtures.refit.tracer import Tracer
 from fixtures.timing.benchmarking import report_to_benchmark
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Stopwatch
+from fixtures.timing.throttle import ThrottleWatch
 
 
 @pytest.mark.distributed
@@ -35,12 +36,17 @@ def test_refit(
     stage("cold")
     cold_ms = stopwatch.wall(lambda: (prepare_or_skip(engine, subject.pair), engine.refit()))
     dossier.prepared(engine, cold_ms)
+    memory.pause()
     stage("verify")
     dossier.verified(subject.verify(), subject.took_ms)
 
     stage("warm")
-    mine = stopwatch.repeat(engine.refit, warmup=settings.warmup, iterations=settings.iterations)
-    samples = dossier.timed(mine, engine.profile(), memory.peak_extra(), world.device.type)
+    memory.resume()
+    throttle = ThrottleWatch(world.device)
+    mine = stopwatch.repeat(
+        engine.refit, warmup=settings.warmup, iterations=settings.iterations, after_each=throttle.note
+    )
+    samples = dossier.timed(mine, engine.profile(), memory.peak_extra(), throttle)
     tracer.save(engine)
 
     stage("verify")

@@ -8,7 +8,7 @@ import torch
 from fixtures.ranks import all_gather_object_oob
 from fixtures.ranks.world import World
 from fixtures.timing.memory import MemoryMeter
-from fixtures.timing.stopwatch import Samples, Stopwatch, gather_samples
+from fixtures.timing.stopwatch import Samples, Stopwatch
 
 
 def test_an_iteration_lasts_as_long_as_its_slowest_rank() -> None:
@@ -18,12 +18,12 @@ def test_an_iteration_lasts_as_long_as_its_slowest_rank() -> None:
 
 
 def test_idle_ranks_do_not_count() -> None:
-    assert gather_samples([[1.0], [2.0], [50.0]], ranks=2).slowest == (2.0,)
+    assert Samples.of([[1.0], [2.0], [50.0]], ranks=2).slowest == (2.0,)
 
 
 def test_ranks_with_different_numbers_of_samples_are_an_error() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        _ = gather_samples([[1.0, 2.0], [1.0]], ranks=2).slowest
+        _ = Samples.of([[1.0, 2.0], [1.0]], ranks=2).slowest
 
 
 @pytest.mark.distributed
