@@ -81,7 +81,6 @@ PLANTED: dict[str, tuple[Machine, str | None, str]] = {
     "two launchers": (replace(FIT, contradiction="srun says 0, torchrun says 1"), None, "ranks"),
     "one rank": (replace(FIT, nodes=1, gpus=(H200,)), "s6", "ranks"),
     "capped NCCL": (with_setting("NCCL_MAX_NCHANNELS", "4"), None, "environment"),
-    "forced NCCL": (with_setting("NCCL_ALGO", "Ring"), None, "environment"),
     "noisy NCCL": (with_setting("NCCL_DEBUG", "INFO"), None, "environment"),
     "NVML check off": (with_setting("PYTORCH_NVML_BASED_CUDA_CHECK", "0"), None, "environment"),
     "hidden GPUs": (with_setting("CUDA_VISIBLE_DEVICES", ""), None, "environment"),
