@@ -71,12 +71,22 @@ def test_what_is_no_scenario_is_refused_in_one_sentence(text: str, told: list[st
 def test_a_users_row_means_what_it_says(
     src_tp: int, src_ep: int, dst_tp: int, dst_ep: int, method: str, purpose: str
 ) -> None:
-    scenario = find_scenario(f"{src_tp}:{src_ep}:{dst_tp}:{dst_ep}:non-collocated:{method}:{purpose}")
+    scenario = parse_scenario(f"{src_tp}:{src_ep}:{dst_tp}:{dst_ep}:non-collocated:{method}:{purpose}")
     assert scenario.source == Layout(tp=src_tp, ep=src_ep)
     assert scenario.target == Layout(tp=dst_tp, ep=dst_ep)
     assert (scenario.mode, scenario.method) == ("non-collocated", method)
     assert scenario.purpose == purpose.strip()
     assert scenario.expected_ms is None
+
+
+@pytest.mark.parametrize("brief", SCENARIOS, ids=lambda s: s.key)
+def test_a_row_of_the_brief_is_the_briefs_scenario(brief: Scenario) -> None:
+    row = (
+        f"{brief.source.tp}:{brief.source.ep}:{brief.target.tp}:{brief.target.ep}:{brief.mode}:{brief.method}"
+    )
+    assert find_scenario(f"{row}:any words") is brief
+    other = row.replace(brief.method, "gloo")
+    assert find_scenario(other).key == "own"
 
 
 def test_a_description_is_optional_and_may_hold_colons() -> None:
