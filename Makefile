@@ -5,13 +5,17 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 ARGS ?=
 
-.PHONY: bench test lint types check setup clean
+.PHONY: bench test slurm lint types check setup clean
 
 bench: setup
 	$(PY) -m pytest tests/perf $(ARGS)
 
 test: setup
-	$(PY) -m pytest tests/correctness $(ARGS)
+	$(PY) -m pytest tests/correctness -m 'not slurm' $(ARGS)
+
+# jobs on a Slurm that is started on this machine; skipped, with the reason, where Slurm is not installed
+slurm: setup
+	$(PY) -m pytest tests/correctness/slurm -m slurm $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -1,0 +1,46 @@
+"""The test file of a workload without Megatron, copied to a project of its own (conftest.py).
+
+Each scenario does what the environment says: ACTS="s2=fail@1 s3=sleep@0"; all others run through.
+"""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from fixtures.plugins.options import SETTINGS
+from fixtures.ranks import publish_record
+from fixtures.refit.case import RefitCase
+from fixtures.refit.facts import case_facts
+
+ACTS = dict(word.split("=") for word in os.environ.get("ACTS", "").split())
+
+
+@pytest.mark.distributed
+def test_act(world: Any, refit_case: RefitCase, pytestconfig: pytest.Config) -> None:
+    """All ranks add up their numbers; before, one may fail, die, take its pytest process along or sleep."""
+    act, _, rank = ACTS.get(refit_case.scenario.key, "run@-1").partition("@")
+    if world.rank == int(rank):
+        perform(act)
+    number = torch.tensor([world.rank])
+    dist.all_reduce(number)
+    assert number.item() == world.size * (world.size - 1) // 2
+    facts = case_facts(refit_case, pytestconfig.stash[SETTINGS], world.size)
+    if world.rank == 0:
+        publish_record(facts | {"cold_ms": 1.0, "warm_ms": [1.0], "elements_verified": 1})
+
+
+def perform(act: str) -> None:
+    """One rank's misfortune."""
+    if act == "fail":
+        raise RuntimeError("planted failure")
+    if act == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "kill-task":
+        os.kill(os.getppid(), signal.SIGKILL)
+    if act in ("kill-task", "sleep"):
+        time.sleep(600)

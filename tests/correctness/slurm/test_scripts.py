@@ -1,0 +1,180 @@
+"""What the scripts ask srun for, with an srun that only writes it down (no Slurm needed)."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT, FLAGS_SCRIPT = "benchmark_refit_kimi_k2.sh", "benchmark_refit_sbatch.sh"
+STUB = """#!/usr/bin/env bash
+printf '%s\\n' "$@" > "$RECORD"
+[ -z "$WRITES" ] || touch "$WRITES"
+exit "${CODE:-0}"
+"""
+FLAGS = (
+    "--tensor-model-parallel-size", "2", "--expert-model-parallel-size", "2",
+    "--rl-inference-tensor-model-parallel-size", "1", "--rl-inference-expert-model-parallel-size", "4",
+    "--refit-mode", "collocated", "--refit-method", "nccl", "--swiglu",
+)  # fmt: skip
+
+
+class Scripts:
+    """Runs a script in a make-believe job; `asked` has srun's arguments."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results, self.record, self.bin = folder / "results", folder / "asked", folder / "bin"
+        self.bin.mkdir()
+        stub = self.bin / "srun"
+        stub.write_text(STUB)
+        stub.chmod(0o755)
+
+    def run(
+        self, script: Path, *arguments: str, cwd: Path = ROOT, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run with `environ` on top of a job's environment."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "REFIT", "CONTAINER"))}
+        job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_SUBMIT_DIR": str(ROOT), "WRITES": ""}
+        ours = {
+            "PATH": f"{self.bin}:{kept['PATH']}",
+            "RECORD": str(self.record),
+            "REFIT_RESULTS": str(self.results),
+            "REFIT_PYTHON": sys.executable,
+        }
+        command = ["bash", str(script), *arguments]
+        env = kept | job | ours | environ
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+
+    @property
+    def asked(self) -> list[str]:
+        """One argument of srun an item."""
+        return self.record.read_text().splitlines()
+
+    def values(self, option: str) -> list[str]:
+        """What stands behind each mention of an option."""
+        return [value for name, value in zip(self.asked, self.asked[1:], strict=False) if name == option]
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
+
+
+def test_one_step_with_the_seven_scenarios(scripts: Scripts) -> None:
+    done = scripts.run(ROOT / SCRIPT)
+    assert done.returncode == 0, done.stderr
+    assert scripts.asked[:2] == ["--kill-on-bad-exit=1", "--wait=0"]
+    assert [row.rsplit(":", 1)[0] for row in scripts.values("--scenario")] == [
+        "8:8:8:4:non-collocated:nvshmem",
+        "16:4:8:4:non-collocated:nvshmem",
+        "16:4:16:2:non-collocated:nvshmem",
+        "16:4:32:2:non-collocated:nvshmem",
+        "8:8:16:4:non-collocated:nvshmem",
+        "16:8:8:16:collocated:nccl",
+        "32:4:16:8:collocated:nccl",
+    ]
+    assert not [word for word in scripts.asked if word.startswith("--container")]
+    assert scripts.values("--junitxml") == [str(scripts.results / "job-7.xml")]
+
+
+def test_the_environment_overrides(scripts: Scripts) -> None:
+    environ = {
+        "REFIT_SCENARIOS": "2:1:1:2:collocated:gloo:mine; s6",
+        "REFIT_ENGINES": "megatron direct",
+        "REFIT_METHODS": "nccl",
+        "REFIT_MODEL": "kimi-k2-mini",
+        "REFIT_NUM_LAYERS": "2",
+        "REFIT_TWIN": "8,8",
+        "REFIT_WARMUP": "1",
+        "REFIT_ITERATIONS": "3",
+        "REFIT_PYTEST_ARGS": "--deadline 60",
+        "REFIT_SRUN_ARGS": "--mpi=none",
+        "REFIT_TESTS": "tests/other",
+        "REFIT_RUN": "named",
+    }
+    scripts.run(ROOT / SCRIPT, "-x", **environ)
+    expected = {
+        "--scenario": ["2:1:1:2:collocated:gloo:mine", "s6"],
+        "--engine": ["megatron", "direct"],
+        "--method": ["nccl"],
+        "--model": ["kimi-k2-mini"],
+        "--num-layers": ["2"],
+        "--twin": ["8,8"],
+        "--warmup": ["1"],
+        "--iterations": ["3"],
+        "--deadline": ["60"],
+        "--run-name": ["named"],
+        "pytest": ["tests/other"],
+    }
+    assert {option: scripts.values(option) for option in expected} == expected
+    assert "--mpi=none" in scripts.asked[: scripts.asked.index("pytest")]
+    assert scripts.asked[-1] == "-x"
+
+
+def test_a_container_is_used_when_it_is_named(scripts: Scripts) -> None:
+    scripts.run(
+        ROOT / SCRIPT, CONTAINER_IMAGE="/images/x.sqsh", CONTAINER_MOUNTS="/data:/data", REFIT_PYTHON=""
+    )
+    assert "--container-image=/images/x.sqsh" in scripts.asked
+    mounts = f"--container-mounts=/data:/data,{ROOT}:{ROOT},{scripts.results}:{scripts.results}"
+    assert mounts in scripts.asked
+    assert f"--container-workdir={ROOT}" in scripts.asked
+    assert scripts.asked[scripts.asked.index("-m") - 1] == "python3"
+
+
+@pytest.mark.parametrize("code", [1, 137])
+def test_the_exit_code_is_the_suites(scripts: Scripts, code: int) -> None:
+    done = scripts.run(ROOT / SCRIPT, CODE=str(code))
+    assert done.returncode == code
+    assert "no case was finished" in done.stderr
+
+
+def test_a_second_run_takes_a_name_of_its_own(scripts: Scripts) -> None:
+    scripts.results.mkdir()
+    (scripts.results / "job-7.jsonl").touch()
+    scripts.run(ROOT / SCRIPT)
+    assert scripts.values("--run-name") == ["job-7-2"]
+    assert "--resume" not in scripts.asked
+
+
+def test_a_requeued_job_goes_on_with_its_own_run(scripts: Scripts) -> None:
+    scripts.results.mkdir()
+    (scripts.results / "job-7.jsonl").touch()
+    scripts.run(ROOT / SCRIPT, SLURM_RESTART_COUNT="1")
+    assert scripts.values("--resume") == [str(scripts.results / "job-7.jsonl")]
+
+
+def test_the_copy_in_slurms_spool_finds_the_suite(scripts: Scripts, tmp_path: Path) -> None:
+    spool = tmp_path / "slurm_script"
+    shutil.copy(ROOT / SCRIPT, spool)
+    assert scripts.run(spool, cwd=tmp_path).returncode == 0
+    lost = scripts.run(spool, cwd=tmp_path, SLURM_SUBMIT_DIR=str(tmp_path))
+    assert lost.returncode == 2
+    assert "submit from its folder" in lost.stderr
+
+
+@pytest.mark.parametrize("script", [SCRIPT, FLAGS_SCRIPT])
+def test_without_an_allocation_nothing_starts(scripts: Scripts, script: str) -> None:
+    done = scripts.run(ROOT / script, *FLAGS, SLURM_JOB_ID="")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "allocation" in done.stderr
+    assert not scripts.record.exists()
+
+
+def test_megatron_flags_reach_pytest(scripts: Scripts) -> None:
+    done = scripts.run(ROOT / FLAGS_SCRIPT, *FLAGS, "--", "-k", "a b")
+    assert done.returncode == 0, done.stderr
+    assert "ignored, without effect on a refit here: --swiglu" in done.stderr
+    assert scripts.values("--scenario") == ["2:2:1:4:collocated:nccl:from Megatron flags"]
+    assert scripts.asked[-2:] == ["-k", "a b"]
+
+
+def test_flags_are_refused_before_anything_starts(scripts: Scripts) -> None:
+    done = scripts.run(ROOT / FLAGS_SCRIPT, *FLAGS, "--refit-speed", "9")
+    assert done.returncode == 2
+    assert "unknown flag --refit-speed" in done.stderr
+    assert not scripts.record.exists()
