@@ -64,8 +64,16 @@ choose_run() {
     fi
   fi
   run="$(basename "$run_file" .jsonl)"
-  run_options=(--results "$results" --run-name "$run" --junitxml "$results/$run.xml")
+  run_options=(--results "$results" --run-name "$run")
   [ ! -e "$run_file" ] || run_options+=(--resume "$run_file")
+}
+
+# Collects once before the step: what is wrong with the options is said once, not by every task.
+check_options() {
+  local code=0 said
+  said="$(python_once -m pytest --collect-only -qq "$@" 2>&1)" || code=$?
+  [ "$code" -eq 0 ] || echo "$said" >&2
+  return "$code"
 }
 
 # One step on all tasks of the allocation; then the summary. Returns the suite's exit code.
@@ -74,9 +82,11 @@ run_suite() {
   read -r -a extra <<<"${REFIT_SRUN_ARGS:-}"
   read -r -a tests <<<"${REFIT_TESTS:-tests/perf}"
   choose_run
+  check_options "${tests[@]}" "${run_options[@]}" "$@" || return
   trap : TERM # scancel and the time limit end the step; the summary is still written
   srun --kill-on-bad-exit=1 --wait=0 --cpu-bind=none ${container[@]+"${container[@]}"} \
-    ${extra[@]+"${extra[@]}"} "$python" -m pytest "${tests[@]}" "${run_options[@]}" "$@" || code=$?
+    ${extra[@]+"${extra[@]}"} "$python" -m pytest "${tests[@]}" "${run_options[@]}" \
+    --junitxml "$results/$run.xml" "$@" || code=$?
   summarise
   return "$code"
 }

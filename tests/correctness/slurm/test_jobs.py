@@ -83,6 +83,16 @@ def test_scancel_keeps_what_was_finished(cluster: Cluster, workload: Workload, t
     assert "1 passed" in job.summary()
 
 
+def test_bad_options_end_the_job_with_one_sentence(
+    cluster: Cluster, workload: Workload, tmp_path: Path
+) -> None:
+    job = submit(cluster, tmp_path, TWO_TASKS, REFIT_SCENARIOS="s9", **workload)
+    ended = job.wait()
+    assert (ended.state, ended.exit_code) == ("FAILED", 4), ended.output
+    assert ended.output.count("unknown scenario 's9'") == 1
+    assert not job.file.exists()
+
+
 def test_all_seven_scenarios_with_ranks_left_idle(cluster: Cluster, tmp_path: Path) -> None:
     options = ("--nodes=2", "--ntasks-per-node=2", "--account=nobody")
     job = submit(

@@ -15,6 +15,12 @@ printf '%s\\n' "$@" > "$RECORD"
 [ -z "$WRITES" ] || touch "$WRITES"
 exit "${CODE:-0}"
 """
+PYTHON = f"""#!/usr/bin/env bash
+case " $* " in
+  *" --collect-only "*) echo "collected or not"; exit "${{COLLECTS:-0}}" ;;
+  *) exec {sys.executable} "$@" ;;
+esac
+"""
 FLAGS = (
     "--tensor-model-parallel-size", "2", "--expert-model-parallel-size", "2",
     "--rl-inference-tensor-model-parallel-size", "1", "--rl-inference-expert-model-parallel-size", "4",
@@ -28,9 +34,9 @@ class Scripts:
     def __init__(self, folder: Path) -> None:
         self.results, self.record, self.bin = folder / "results", folder / "asked", folder / "bin"
         self.bin.mkdir()
-        stub = self.bin / "srun"
-        stub.write_text(STUB)
-        stub.chmod(0o755)
+        for name, text in (("srun", STUB), ("python", PYTHON)):
+            (self.bin / name).write_text(text)
+            (self.bin / name).chmod(0o755)
 
     def run(
         self, script: Path, *arguments: str, cwd: Path = ROOT, **environ: str
@@ -42,7 +48,7 @@ class Scripts:
             "PATH": f"{self.bin}:{kept['PATH']}",
             "RECORD": str(self.record),
             "REFIT_RESULTS": str(self.results),
-            "REFIT_PYTHON": sys.executable,
+            "REFIT_PYTHON": str(self.bin / "python"),
         }
         command = ["bash", str(script), *arguments]
         env = kept | job | ours | environ
@@ -130,6 +136,13 @@ def test_the_exit_code_is_the_suites(scripts: Scripts, code: int) -> None:
     done = scripts.run(ROOT / SCRIPT, CODE=str(code))
     assert done.returncode == code
     assert "no case was finished" in done.stderr
+
+
+def test_bad_options_are_said_once_and_start_nothing(scripts: Scripts) -> None:
+    done = scripts.run(ROOT / SCRIPT, COLLECTS="4")
+    assert done.returncode == 4
+    assert done.stderr == "collected or not\n"
+    assert not scripts.record.exists()
 
 
 def test_a_second_run_takes_a_name_of_its_own(scripts: Scripts) -> None:
