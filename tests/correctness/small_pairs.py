@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import torch.distributed as dist
@@ -19,10 +20,13 @@ from fixtures.ranks.world import World
 from fixtures.weights.fill import fill, poison
 from fixtures.weights.verify import Verification, verify
 
+UNEQUAL = replace(KIMI_K2_MINI, q_lora=40, qk_nope=12, qk_rope=4, v_head=8, moe_ffn=192, shared_ffn=384)
+"""kimi-k2-mini with no two sizes alike, so that none can stand for another."""
+
 
 def small_case(key: str, ranks: int, layers: int = 2) -> tuple[Scenario, ModelSpec]:
     """The largest twin of a scenario (or a user's row, uncut) on so many ranks, with a mini model."""
-    scenario, model = find_scenario(key), KIMI_K2_MINI.with_layers(layers)
+    scenario, model = find_scenario(key), UNEQUAL.with_layers(layers)
     twin = Twin() if ":" in key else largest_twin(scenario, model, ranks)
     assert twin is not None
     return twin.scenario(scenario), twin.model(model)

@@ -171,9 +171,10 @@ def test_defect_8_expert_bias_is_rounded_after_the_first_refit(world: World) -> 
         assert {fault.param.rsplit(".", 1)[1] for fault in faults} == {"expert_bias"}
         assert {fault.likely for fault in faults} == {"the tensor has the wrong dtype or shape"}
         assert all("bfloat16" in fault.found_bits for fault in faults)
-        repair("expert-bias-fp32").apply(pair)
         with prepared_engine(pair) as engine:
-            engine.refit()
+            with bf16_until_the_first_forward(pair):
+                repair("expert-bias-fp32").apply(pair)
+                engine.refit()
             check = refit_and_verify(pair, engine, world.rank, generation=2)
         agree_on([str(check)] if not check.ok else [])
 
@@ -214,10 +215,10 @@ def test_defect_10_a_local_copy_of_the_wrong_shape_is_broadcast(sent: tuple[int,
 def test_all_repairs_together_make_every_defect_right(world: World) -> None:
     scenario, spec = find_scenario("2:2:4:1:non-collocated:gloo"), small_case("s4", world.size)[1]
     with small_pair(scenario, spec, world) as pair:
-        with bf16_until_the_first_forward(pair):
-            names = apply_repairs(pair)
-        assert names == tuple(repair.name for repair in REPAIRS)
         with prepared_engine(pair) as engine:
+            with bf16_until_the_first_forward(pair):
+                assert apply_repairs(pair) == tuple(repair.name for repair in REPAIRS)
+                engine.refit()
             checks = [refit_and_verify(pair, engine, world.rank, generation=g) for g in (1, 2)]
         agree_on([str(check) for check in checks if not check.ok])
     assert all(repair.defect and repair.upstream for repair in REPAIRS)
