@@ -17,9 +17,6 @@ READERS_OF_MEGATRON = {
     "fixtures.planning.rosters",
 }
 """Run or hold against megatron-core's own planner; no pure module imports them (the first test would see)."""
-PURE_ELSEWHERE = {"fixtures.ranks.discovery"}
-"""Modules of other rooms that a pure module may use; they are held to the same rule."""
-
 IMPORT_ALL = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -52,9 +49,20 @@ def imported_by_pure_rooms(names: list[str]) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+def used_from_other_rooms(names: list[str]) -> set[str]:
+    """Modules of other rooms that pure ones import, lazily too: they are held to the same rule."""
+    used = {used for name in names for used in imports(path_of(name)) if used.startswith("fixtures.")}
+    return used - set(names) - READERS_OF_MEGATRON
+
+
+def path_of(name: str) -> Path:
+    folder = ROOT / Path(*name.split("."))
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+
+
 def test_pure_rooms_import_neither_torch_nor_pytest() -> None:
     names = [name for name in modules_of(*PURE_ROOMS) if name not in READERS_OF_MEGATRON]
-    names += sorted(PURE_ELSEWHERE)
+    names += sorted(used_from_other_rooms(names))
     assert "fixtures.cases.shards" in names
     assert "fixtures.records.writer" in names
     done = imported_by_pure_rooms(names)
@@ -79,23 +87,10 @@ def test_pure_rooms_name_no_impure_module_even_lazily(room: str) -> None:
 def test_readers_of_megatron_are_what_the_list_says() -> None:
     """A reader that became pure must leave the list."""
     for name in READERS_OF_MEGATRON:
-        path = ROOT / Path(*name.split(".")).with_suffix(".py")
-        assert any(used.split(".")[0] == "megatron" for used in imports(path)), name
+        assert any(used.split(".")[0] == "megatron" for used in imports(path_of(name))), name
 
 
 def test_fixtures_import_neither_tests_nor_tools() -> None:
     for path in (ROOT / "fixtures").rglob("*.py"):
         upwards = {name for name in imports(path) if name.split(".")[0] in ("tests", "tools")}
         assert not upwards, f"{path.relative_to(ROOT)} imports {upwards}"
-
-
-def test_pure_rooms_use_only_pure_rooms() -> None:
-    allowed = {"fixtures", *(f"fixtures.{room}" for room in PURE_ROOMS)}
-    for name in modules_of(*PURE_ROOMS):
-        path = ROOT / Path(*name.split(".")).with_suffix(".py")
-        if name in READERS_OF_MEGATRON or not path.exists():
-            continue
-        for used in imports(path):
-            room = ".".join(used.split(".")[:2])
-            pure = not used.startswith("fixtures") or room in allowed or used in PURE_ELSEWHERE
-            assert pure, f"{name} imports {used}"
