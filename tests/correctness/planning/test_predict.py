@@ -69,9 +69,10 @@ def test_noise_is_told_as_error() -> None:
 
 def test_one_case_fits_one_term_and_admits_it() -> None:
     fitted = fit(early_measurements())
-    assert set(fitted) == set(TERMS)
+    assert set(fitted) == set(TERMS) - {("direct", "nvshmem")}
     for way, model in fitted.items():
-        assert list(model.coefficients) == [TERMS[way][0]]
+        assert list(model.coefficients) == [TERMS[way][0], "wire ms"]
+        assert model.coefficients["wire ms"] == 1
         assert model.worst_error is None
         assert "error unknown" in model.trust
     assert "spread by 34%" in fitted["megatron", "nccl"].trust
@@ -91,7 +92,7 @@ def run_of(case: dict, devices: int = 2) -> Run:
 def case_line(**changes: object) -> dict:
     line = {
         "type": "case", "scenario": SCENARIOS[5].id, "twin": [8, 8], "model": "kimi-k2", "num_layers": 10,
-        "engine": "direct", "transport": "nvshmem", "status": "passed", "warm_ms": [9.0, 7.0, 8.0],
+        "engine": "direct", "transport": "ipc", "status": "passed", "warm_ms": [9.0, 7.0, 8.0],
     }  # fmt: skip
     return {**line, **changes}
 
@@ -134,8 +135,9 @@ def test_rankings_differ_from_the_briefs_with_a_reason() -> None:
 
 def test_ranking_by_prediction_follows_the_times() -> None:
     plans = [plan_scenario(s, KIMI_K2_MINI, PRESETS["8xH200"]) for s in SCENARIOS]
-    predictions = predict(plans, fit(early_measurements()))
-    for way in TERMS:
+    fitted = fit(early_measurements())
+    predictions = predict(plans, fitted)
+    for way in fitted:
         ranked = rank_by_prediction(predictions, way, "megatron").keys
         times = {p.scenario.key: p.ms[way] for p in predictions if p.order == "megatron"}
         assert sorted(ranked) == sorted(EXPECTED)
