@@ -10,7 +10,7 @@ from fixtures.cases.scenarios import SCENARIOS
 from fixtures.planning import documents as making
 from fixtures.planning.boxes import WIDTH, draw
 from fixtures.planning.document_tables import COMMANDS, TABLES
-from fixtures.planning.documents import BENCHMARK, ROOT, SUMMARY, fill_tables, render_summary
+from fixtures.planning.documents import BENCHMARK, README, ROOT, SUMMARY, fill_tables, render_summary
 from tools import docs
 from tools.__main__ import COMMANDS as TOOLS
 
@@ -24,14 +24,19 @@ def test_committed_documents_do_not_drift(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (SUMMARY, BENCHMARK):
+    for name in (SUMMARY, BENCHMARK, README):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(docs, "documents", lambda: making.documents(tmp_path))
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"), [(SUMMARY, "30-60", "30-90"), (BENCHMARK, "| 257 |", "| 9 |")]
+    ("name", "old", "new"),
+    [
+        (SUMMARY, "30-60", "30-90"),
+        (BENCHMARK, "| 257 |", "| 9 |"),
+        (README, "(1.06 x)", "(1.00 x)"),
+    ],
 )
 def test_a_changed_number_is_drift_and_is_mended(
     copies: Path, name: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
