@@ -104,7 +104,7 @@ def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
         assert (case["expected_ms"], case["verdict"]) == (None, "not comparable")
     file = tmp_path / "results" / "inner.jsonl"
     again = fork_suite(tmp_path, scenario, *options, f"--resume={file}")
-    assert again.code == pytest.ExitCode.NO_TESTS_COLLECTED, again.output
+    assert again.code == 0, again.output
     assert f"{len(done.cases)} deselected" in again.output
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.records import Finished, RecordError, RunWriter, read_run
+from fixtures.records import RecordError, RunWriter, finished_items, read_run
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 
 
@@ -110,20 +110,12 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         RunWriter(writer.path, environment(), resume=True)
 
 
-def test_finished_cases_are_found_by_any_field(tmp_path: Path) -> None:
-    run = read_run(
-        write_run(tmp_path / "r.jsonl", [case("s1"), skipped("s2"), case("s6", status="failed", reason="x")])
-    )
-    s1, s2, s6 = (c["scenario"] for c in run.cases)
-    finished = Finished(run.cases)
-    assert len(finished) == 3
-    assert finished.has(scenario=s1, twin=[4, 4], engine="direct", ranks=8)
-    assert not finished.has(scenario=s1, engine="megatron")
-    assert not finished.has(scenario=s1, twin=(1, 1))
-    assert finished.has(scenario=s2)
-    assert not Finished(run.cases, statuses=("passed",)).has(scenario=s6)
-    with pytest.raises(AttributeError, match="no field scenarios"):
-        finished.has(scenarios=s1)
+def test_only_passed_items_are_finished(tmp_path: Path) -> None:
+    cases = [
+        case("s1", case="t::s1"), skipped("s2", case="t::s2"), case("s3"),
+        case("s6", case="t::s6", status="failed", reason="x"),
+    ]  # fmt: skip
+    assert finished_items(read_run(write_run(tmp_path / "r.jsonl", cases)).cases) == {"t::s1"}
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
