@@ -1,6 +1,6 @@
 """Identity is what makes two runs comparable; observation is the rest."""
 
-from fixtures.records.environment import collect_environment, timing_settings
+from fixtures.records.environment import collect_environment, command_line, timing_settings
 from fixtures.records.identity import differing_facts, system_name
 from fixtures.records.schema import IDENTITY, OBSERVATION, line_problems
 from tests.correctness.made_up_runs import environment
@@ -38,7 +38,13 @@ def test_differing_facts_are_named_with_both_values() -> None:
 
 
 def test_system_names() -> None:
-    assert system_name(environment()["identity"]) == "nvidia-h200-x8"
-    assert system_name({**environment()["identity"], "host_count": 12}) == "nvidia-h200-x8-12-hosts"
+    assert system_name(environment()["identity"]) == "8x-nvidia-h200"
+    assert system_name({**environment()["identity"], "host_count": 12}) == "8x-nvidia-h200-12-hosts"
     cpu = {"device": "AMD EPYC", "devices_per_host": 0, "host_class": "AMD EPYC, 2 cores, 24 GiB"}
     assert system_name(cpu) == "cpu-amd-epyc-2-cores-24-gib"
+
+
+def test_the_command_line_does_not_tell_where_the_program_is_installed() -> None:
+    module = "/opt/venv/lib/site-packages/pytest/__main__.py"
+    assert command_line([module, "tests/perf", "-k", "a b"]) == "pytest tests/perf -k 'a b'"
+    assert command_line(["/usr/bin/pytest", "-q"]) == "pytest -q"

@@ -224,7 +224,7 @@ def test_two_systems_are_kept_apart(tmp_path: Path) -> None:
         write_run(tmp_path / "b.jsonl", [case("s6")], env=cpu),
     ]
     words = _Document(page(read_runs(paths))).words
-    assert "nvidia-h200-x8" in words
+    assert "8x-nvidia-h200" in words
     assert "cpu-epyc-2-cores-24-gib" in words
     assert words.count("sizes, checks and memory") == 1
 
