@@ -67,6 +67,7 @@ def main(argv: list[str]) -> int:
         fitted = _fitted(options.runs or [], plans) if options.predict else {}
         if options.figure:
             draw_traffic(plans, options.figure)
+            print(f"{options.figure} is written", file=sys.stderr)
     except CaseError as error:
         print(error, file=sys.stderr)
         return 2
