@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP_ARGS ?=
+WORKERS ?= 2
 ARGS ?=
 
 .PHONY: bench test slurm lint types check setup clean
@@ -11,7 +12,7 @@ bench: setup
 	$(PY) -m pytest tests/perf $(ARGS)
 
 test: setup
-	$(PY) -m pytest tests/correctness -m 'not slurm' $(ARGS)
+	$(PY) -m pytest tests/correctness -m 'not slurm' -n $(WORKERS) --dist loadfile $(ARGS)
 
 # jobs on a Slurm that is started on this machine; skipped, with the reason, where Slurm is not installed
 slurm: setup

@@ -128,6 +128,7 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot be created" in writer.not_saved
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
     """A file-size limit in a child stands for the full disk: write fails after a part of the line."""
     path = tmp_path / "run.jsonl"

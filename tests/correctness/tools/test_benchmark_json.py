@@ -1,6 +1,7 @@
 """The JSON of a real run stays valid for `pytest-benchmark compare` and holds our facts."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ def test_pytest_benchmark_compares_two_files_of_ours(tmp_path: Path) -> None:
         f"--results={tmp_path}",
         f"--benchmark-json={file}",
     ]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    # pytest-benchmark switches itself off under pytest-xdist, whose worker may be running this test.
+    environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stdout
     facts = json.loads(file.read_text())
     (case,) = read_run(tmp_path / "bench.jsonl").cases
