@@ -80,11 +80,16 @@ def test_a_case_that_cannot_run_here_is_skipped_with_its_reason(tmp_path: Path) 
 
 
 @ON_CPU
-def test_a_twin_that_does_not_divide_is_skipped_with_its_reason(tmp_path: Path) -> None:
-    done = fork_suite(tmp_path, *QUICK, "--twin=3,1")
-    (case,) = done.cases
-    assert case["status"] == "skipped", done.output
-    assert case["reason"] == "twin 3,1 does not divide TP16,EP8 of s6-collocated-tp16ep8-to-tp8ep16"
+def test_a_twin_that_divides_no_scenario_is_refused_and_one_that_divides_some_skips_the_others(
+    tmp_path: Path,
+) -> None:
+    refused = fork_suite(tmp_path, *QUICK, "--twin=2,16")
+    assert refused.code == pytest.ExitCode.USAGE_ERROR
+    assert "twin 2,16 does not divide TP16,EP8 of s6-collocated-tp16ep8-to-tp8ep16" in refused.output
+    done = fork_suite(tmp_path, *QUICK, "--scenario=2:16:2:16:collocated:gloo", "--twin=2,16")
+    skipped = next(case for case in done.cases if case["scenario"].startswith("s6"))
+    assert skipped["status"] == "skipped", done.output
+    assert skipped["reason"] == "twin 2,16 does not divide TP16,EP8 of s6-collocated-tp16ep8-to-tp8ep16"
 
 
 @ON_CPU

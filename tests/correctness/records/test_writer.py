@@ -115,7 +115,9 @@ def test_only_passed_items_are_finished(tmp_path: Path) -> None:
         case("s1", case="t::s1"), skipped("s2", case="t::s2"), case("s3"),
         case("s6", case="t::s6", status="failed", reason="x"),
     ]  # fmt: skip
-    assert finished_items(read_run(write_run(tmp_path / "r.jsonl", cases)).cases) == {"t::s1"}
+    run = read_run(write_run(tmp_path / "r.jsonl", cases))
+    assert finished_items(run.cases, lambda _: True) == {"t::s1"}
+    assert finished_items(run.cases, lambda _: False) == frozenset()
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
