@@ -42,6 +42,10 @@ def test_other_settings_run_again(settings: RunSettings) -> None:
     assert not made_with(RECORD, settings)
 
 
+def test_a_record_that_does_not_tell_its_repairs_counts_as_done() -> None:
+    assert made_with({**RECORD, "repairs": None}, RunSettings(repairs=False))
+
+
 def test_a_placed_case_is_not_the_plain_one() -> None:
     placed = {**RECORD, "placement": [1, 0]}
     assert made_with(placed, RunSettings(placement="best"))
