@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from fixtures.cases.errors import CaseError
-from fixtures.planning.documents import documents
+from fixtures.documents.files import documents
 
 
 def main(argv: list[str]) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fixtures.bounds.fabric import PRESETS, parse_fabric
+from fixtures.bounds.fabric import as_json as fabric_json
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.planning.cold_plan import COMMITTED, committed_rows, measure_ladder
-from fixtures.planning.fabric import PRESETS, parse_fabric
-from fixtures.planning.fabric import as_json as fabric_json
+from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, measure_ladder
 from fixtures.planning.figure import draw_traffic
 from fixtures.planning.predict import Fitted, Way, early_measurements, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
@@ -130,7 +130,7 @@ def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argpars
 
 def _exact(options: argparse.Namespace) -> int:
     """1 when a repaired plan is wrong."""
-    from fixtures.planning.exact_topology import narrow_model, replay
+    from fixtures.megatron_plan.exact_topology import narrow_model, replay
 
     layers = find_model("kimi-k2", options.num_layers or EXACT_LAYERS).num_layers
     model = narrow_model(layers=layers, experts=find_model("kimi-k2").experts)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PURE_ROOMS = ("cases", "records", "gates", "planning")
+PURE_ROOMS = ("cases", "records", "gates", "bounds", "placement", "megatron_plan", "planning", "documents")
 READERS_OF_MEGATRON = {
-    "fixtures.planning.cold_plan",
-    "fixtures.planning.exact_topology",
-    "fixtures.planning.extracted",
-    "fixtures.planning.rosters",
+    "fixtures.megatron_plan.cold_plan",
+    "fixtures.megatron_plan.exact_topology",
+    "fixtures.megatron_plan.extracted",
+    "fixtures.megatron_plan.rosters",
 }
 """Run or hold against megatron-core's own planner; no pure module imports them (the first test would see)."""
 IMPORT_ALL = """

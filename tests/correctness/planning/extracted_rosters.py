@@ -3,9 +3,9 @@
 import json
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario
-from fixtures.planning.exact_topology import narrow_model
-from fixtures.planning.extracted import differences, fake_rank_rosters
-from fixtures.planning.rosters import build_rosters
+from fixtures.megatron_plan.exact_topology import narrow_model
+from fixtures.megatron_plan.extracted import differences, fake_rank_rosters
+from fixtures.megatron_plan.rosters import build_rosters
 
 
 def roster_differences(scenario: Scenario, rank: int) -> list[str]:

@@ -4,15 +4,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.bounds.cells import cells_of
 from fixtures.cases.inventory import ITEM_BYTES
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import Scenario
 from fixtures.cases.shards import shards_of
-from fixtures.planning.cells import cells_of
-from fixtures.planning.exact_topology import _Pieces, planned_transfers, replay
-from fixtures.planning.ops import planned_ops
-from fixtures.planning.rosters import build_rosters
-from fixtures.planning.sourcing import megatron_sources, traffic_matrix
+from fixtures.megatron_plan.exact_topology import _Pieces, planned_transfers, replay
+from fixtures.megatron_plan.ops import planned_ops
+from fixtures.megatron_plan.rosters import build_rosters
+from fixtures.placement.sources import megatron_sources, traffic_matrix
 from tests.correctness.planning.strategies import TINY, scenarios
 
 

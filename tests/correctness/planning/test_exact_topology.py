@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.bounds.cells import cells_of
+from fixtures.bounds.fabric import PRESETS
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.planning.cells import cells_of
-from fixtures.planning.exact_topology import Transfer, narrow_model, planned_transfers, replay
-from fixtures.planning.fabric import PRESETS
-from fixtures.planning.ops import planned_ops
-from fixtures.planning.placement import best_placement
-from fixtures.planning.rosters import build_rosters
-from fixtures.planning.sourcing import megatron_sources, traffic_matrix
+from fixtures.megatron_plan.exact_topology import Transfer, narrow_model, planned_transfers, replay
+from fixtures.megatron_plan.ops import planned_ops
+from fixtures.megatron_plan.rosters import build_rosters
+from fixtures.placement.orders import best_placement
+from fixtures.placement.sources import megatron_sources, traffic_matrix
 
 CHANGE_ETP = {"s2", "s4", "s5", "s6", "s7"}
 NARROW = narrow_model()
@@ -142,7 +142,7 @@ def test_rosters_equal_what_megatron_extracts_from_real_modules_at_the_exact_siz
 
 
 def test_a_different_roster_is_told_apart() -> None:
-    from fixtures.planning.extracted import differences
+    from fixtures.megatron_plan.extracted import differences
 
     mine = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2)).gathered[3][0]
     shipped = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2), repairs=False).gathered[3][0]

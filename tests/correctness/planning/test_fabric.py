@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.bounds.fabric import PRESETS, parse_fabric
 from fixtures.cases.errors import CaseError
-from fixtures.planning.fabric import PRESETS, parse_fabric
 
 
 def test_later_settings_override_earlier_ones() -> None:

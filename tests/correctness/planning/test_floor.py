@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.bounds.cells import cells_of, param_classes
+from fixtures.bounds.fabric import PRESETS, Fabric
+from fixtures.bounds.floor import floor, schedule_loads
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI, inventory
 from fixtures.cases.layouts import Layout
@@ -14,11 +17,8 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import shard_of
 from fixtures.cases.traffic import common_bytes, received
 from fixtures.cases.twins import Twin
-from fixtures.planning.cells import cells_of, param_classes
-from fixtures.planning.fabric import PRESETS, Fabric
-from fixtures.planning.floor import floor, schedule_loads
-from fixtures.planning.placement import best_placed, best_placement, placed
-from fixtures.planning.sourcing import megatron_sources, spread_sources, traffic_matrix
+from fixtures.placement.orders import best_placed, best_placement, placed
+from fixtures.placement.sources import megatron_sources, spread_sources, traffic_matrix
 from tests.correctness.planning.strategies import TINY, scenarios
 
 COUNTED = {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.bounds.fabric import PRESETS
 from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.cases.twins import Twin
-from fixtures.planning.fabric import PRESETS
 from fixtures.planning.predict import (
     TERMS,
     Measured,

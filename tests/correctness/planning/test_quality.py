@@ -1,10 +1,10 @@
 import math
 
+from fixtures.bounds.cells import cells_of
 from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
 from fixtures.cases.scenarios import find_scenario, parse_scenario
-from fixtures.planning.cells import cells_of
-from fixtures.planning.ops import planned_ops
-from fixtures.planning.quality import Quality, plan_quality
+from fixtures.megatron_plan.ops import planned_ops
+from fixtures.megatron_plan.quality import Quality, plan_quality
 
 
 def quality_of(row: str, mini: bool = False) -> Quality:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.planning.fabric import PRESETS
-from fixtures.planning.placement import best_placement
+from fixtures.bounds.fabric import PRESETS
+from fixtures.placement.orders import best_placement
 from fixtures.ranks import all_gather_object_oob
 from fixtures.ranks.world import World
 from tests.correctness.small_pairs import small_case, small_pair
@@ -15,8 +15,8 @@ from tests.correctness.small_pairs import small_case, small_pair
 @pytest.mark.parametrize("key", ["s1", "s4", "s6", "s7"])
 @pytest.mark.parametrize("placed", [False, True])
 def test_rosters_equal_what_every_rank_extracts(world: World, key: str, placed: bool) -> None:
-    from fixtures.planning.extracted import differences, extract_rosters
-    from fixtures.planning.rosters import build_rosters
+    from fixtures.megatron_plan.extracted import differences, extract_rosters
+    from fixtures.megatron_plan.rosters import build_rosters
 
     scenario, spec = small_case(key, world.size)
     if placed:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fixtures.cases.scenarios import SCENARIOS
-from fixtures.planning import documents as making
-from fixtures.planning.boxes import WIDTH, draw
-from fixtures.planning.document_tables import COMMANDS, TABLES
-from fixtures.planning.documents import BENCHMARK, README, ROOT, SUMMARY, fill_tables, render_summary
+from fixtures.documents import files as making
+from fixtures.documents.boxes import WIDTH, draw
+from fixtures.documents.files import BENCHMARK, README, ROOT, SUMMARY, fill_tables, render_summary
+from fixtures.documents.tables import COMMANDS, TABLES
 from tools import docs
 from tools.__main__ import COMMANDS as TOOLS
 

@@ -97,7 +97,7 @@ def test_cost_is_printed_from_the_measured_table(capsys: pytest.CaptureFixture[s
 
 def test_cost_is_measured_on_request() -> None:
     from fixtures.cases.inventory import KIMI_K2_MINI
-    from fixtures.planning.cold_plan import ladder, measure
+    from fixtures.megatron_plan.cold_plan import ladder, measure
 
     scenario, _ = ladder()[0]
     whole = measure(scenario, KIMI_K2_MINI, 3)
