@@ -7,6 +7,7 @@ not hold stay as they are. Exit code: 0 written, 2 bad input.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from fixtures.gates import load_baseline, rebase
 from fixtures.gates.baselines import FOLDER, Baseline, baseline_text
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
         runs = read_runs(options.runs)
         path = options.output or _path_of(runs)
         old = load_baseline(path) if path.exists() else None
-        if old and (differing := old.differing(runs[0].environment["identity"])) and not options.new_system:
+        if old and (differing := old.differing(_identity(runs))) and not options.new_system:
             raise RecordError(
                 f"{path} is of another system ({'; '.join(differing)}); --new-system replaces it."
             )
@@ -57,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _path_of(runs: list[Run]) -> Path:
-    return FOLDER / f"{system_name(runs[0].environment['identity'])}.toml"  # type: ignore[arg-type]
+    return FOLDER / f"{system_name(_identity(runs))}.toml"
+
+
+def _identity(runs: list[Run]) -> dict[str, Any]:
+    return cast(dict[str, Any], runs[0].environment["identity"])
 
 
 def _expected_failures(texts: list[str]) -> dict[str, str]:
