@@ -15,6 +15,7 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 pytest_plugins = [
     "fixtures.plugins.options",
+    "fixtures.plugins.gpu",
     "fixtures.plugins.ranks",
     "fixtures.plugins.refit",
     "fixtures.plugins.records",

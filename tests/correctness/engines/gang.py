@@ -26,14 +26,15 @@ def _rank_main(
     torch.set_num_threads(1)
     try:
         if device == "cuda":
-            torch.cuda.set_device(rank)
+            torch.cuda.set_device(rank % torch.cuda.device_count())
+        own_gpu = device == "cuda" and torch.cuda.device_count() >= world
         dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo",
+            "nccl" if own_gpu else "gloo",
             init_method=f"file://{store}",
             rank=rank,
             world_size=world,
             timeout=timedelta(seconds=60),
-            device_id=torch.device("cuda", rank) if device == "cuda" else None,
+            device_id=torch.device("cuda", rank) if own_gpu else None,
         )
         queue.put((rank, "ok", body(*args)))
         dist.barrier()
@@ -46,7 +47,10 @@ def _rank_main(
 
 
 def run_ranks(body: Callable[..., Any], world: int, *args: Any, device: str = "cpu") -> list[Any]:
-    """Call `body(*args)` on every rank of a world of its own; the results by rank. Fails on any error."""
+    """Call `body(*args)` on every rank of a world of its own; the results by rank. Fails on any error.
+
+    With fewer GPUs than ranks they share them, over gloo.
+    """
     context = mp.get_context("fork" if device == "cpu" else "spawn")
     with tempfile.TemporaryDirectory() as folder:
         queue: Any = context.Queue()

@@ -20,9 +20,8 @@ from fixtures.engines.repairs_nvshmem import KERNEL
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-HAVE_NVSHMEM = importlib.util.find_spec("nvshmem") is not None
+WINDOWS = torch.cuda.device_count() > 1 and importlib.util.find_spec("nvshmem") is not None
+"""NVSHMEM needs a GPU for each rank; the other engines also run where ranks share one."""
 
 
 def random_table(rng: np.random.Generator, src: int, dst: int, size: int) -> CopyTable:
@@ -50,7 +49,7 @@ def moved_by_hand(table: CopyTable, source: np.ndarray, target: np.ndarray, src:
     return target
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("launch", [Launch(), Launch(blocks=3, threads=64), Launch(blocks=500, threads=1024)])
 def test_kernel_copies_any_shape(launch: Launch) -> None:
     device = torch.device("cuda", 0)
@@ -67,7 +66,7 @@ def test_kernel_copies_any_shape(launch: Launch) -> None:
     assert np.array_equal(target.cpu().numpy(), wanted)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_chunked_kernel_of_the_nvshmem_service() -> None:
     device = torch.device("cuda", 0)
     source = torch.randint(0, 256, (1 << 20,), dtype=torch.uint8, device=device)
@@ -99,12 +98,12 @@ def pair_of(scenario: Scenario, device: torch.device) -> Any:
     return build(spec, scenario if twin is None else twin.scenario(scenario), dist.get_rank(), device)
 
 
-KINDS = ["push", "pull", "measure", "packed", *(["windows"] if HAVE_NVSHMEM else [])]
+KINDS = ["push", "pull", "measure", "packed", *(["windows"] if WINDOWS else [])]
 
 
 def endure(kind: str, scenario: Scenario, refits: int) -> dict[str, Any]:
     """Refits right behind an update of the source on another stream, and the target's pointers and memory."""
-    device = torch.device("cuda", dist.get_rank())
+    device = torch.device("cuda", torch.cuda.current_device())
     pair = pair_of(scenario, device)
     pointers = [t.data_ptr() for t in pair.target.values()]
     engine = make(kind)
@@ -133,7 +132,7 @@ def endure(kind: str, scenario: Scenario, refits: int) -> dict[str, Any]:
     }
 
 
-@needs_two
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_refits_behind_updates(kind: str) -> None:
     for answer in run_ranks(endure, 2, kind, find_scenario("s6"), 50, device="cuda"):
@@ -154,7 +153,7 @@ ONE_TO_ONE = Scenario(
 )
 
 
-@needs_two
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_gpu_to_another(kind: str) -> None:
     for answer in run_ranks(endure, 2, kind, ONE_TO_ONE, 3, device="cuda"):
@@ -163,7 +162,7 @@ def test_one_gpu_to_another(kind: str) -> None:
 
 def several(kinds: list[str]) -> list[int]:
     """Every engine at once on pairs of its own, then again after closing."""
-    device = torch.device("cuda", dist.get_rank())
+    device = torch.device("cuda", torch.cuda.current_device())
     pairs = [pair_of(find_scenario("s7"), device) for _ in kinds]
     engines = [make(kind) for kind in kinds]
     wrong = []
@@ -180,13 +179,13 @@ def several(kinds: list[str]) -> list[int]:
     return wrong
 
 
-@needs_two
+@pytest.mark.gpu
 def test_several_pairs_at_once_and_again() -> None:
     assert [sum(w) for w in run_ranks(several, 2, KINDS, device="cuda")] == [0, 0]
 
 
 def faulty(fault: str) -> int:
-    device = torch.device("cuda", dist.get_rank())
+    device = torch.device("cuda", torch.cuda.current_device())
     pair = pair_of(find_scenario("s6"), device)
     engine = make("push")
     engine.prepare(pair)
@@ -201,7 +200,7 @@ def faulty(fault: str) -> int:
     return mismatches(pair, 1)
 
 
-@needs_two
+@pytest.mark.gpu
 @pytest.mark.parametrize("fault", ["skipped piece", "wrong stride"])
 def test_planted_faults_are_found(fault: str) -> None:
     assert min(run_ranks(faulty, 2, fault, device="cuda")) > 0
