@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fixtures.cases.inventory import KIMI_K2, inventory
 from fixtures.cases.layouts import Layout
+from fixtures.cases.updates import DENSE, Update
 from fixtures.models.bind import BoundTensor
 from fixtures.weights.chunks import global_index
 from fixtures.weights.fill import fill, poison
@@ -20,26 +21,55 @@ from tests.correctness.weights.made_up_shards import TINY, made_up_rank
 
 names = st.text(min_size=1, max_size=40)
 generations = st.integers(0, 1000)
+shares = st.sampled_from((1.0, 0.7, 0.5, 0.3, 0.01, 0.0003))
 indices = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=50)
 
 
-def second_opinion(index: int, name: str, generation: int, bits: int) -> int:
+WORD = 0xFFFFFFFF
+
+
+def mixed(x: int, second: int) -> int:
+    """lowbias32 with a second seed, in Python's unbounded integers."""
+    x = ((x ^ x >> 16) * 0x7FEB352D) & WORD
+    x = x ^ x >> 15 ^ second
+    x = (x * 0x846CA68B) & WORD
+    return x ^ x >> 16
+
+
+def version_of(index: int, change: int, generation: int, share: float) -> int:
+    """Walk back from a generation to the one in which the element changed, and count its windows."""
+    if share == 1:
+        return generation
+    short = math.floor(1 / share + 1e-9)
+    some = round((share * (short + 1) - 1) * short * 2**23)
+    x = mixed((index + change) & WORD, change)
+    length = short if x % 2**23 < some else short + 1
+    for past in range(generation, generation - 2 * length, -1):
+        window = past // length
+        if (mixed((x + window * 0x9E3779B1) & WORD, change) % 2**31) % length == past % length:
+            return window
+    raise AssertionError("an element must change once in two windows")
+
+
+def second_opinion(index: int, name: str, generation: int, bits: int, share: float = 1) -> int:
     """The pattern in Python's unbounded integers, as an unsigned number of `bits` bits."""
-    seed = hashlib.blake2b(f"{generation}:{name}".encode(), digest_size=8).digest()
-    word = 0xFFFFFFFF
-    x = (index + int.from_bytes(seed[:4], "little")) & word
-    x = ((x ^ x >> 16) * 0x7FEB352D) & word
-    x = x ^ x >> 15 ^ int.from_bytes(seed[4:], "little")
-    x = (x * 0x846CA68B) & word
-    x ^= x >> 16
-    return x & (0xBFFF if bits == 16 else 0xBFFFFFFF)
+    seed = hashlib.blake2b(name.encode(), digest_size=12).digest()
+    first, second, change = (int.from_bytes(seed[i : i + 4], "little") for i in (0, 4, 8))
+    version = version_of(index, change, generation, share)
+    x = (index + first) & WORD
+    lowest = (x * 0x9E3779B1 & WORD) >> 31 ^ version & 1
+    value = mixed((x + version * 0x9E3779B1) & WORD, second)
+    return value & (0xBFFE if bits == 16 else 0xBFFFFFFE) | lowest
 
 
-@given(indices, names, generations)
-def test_bits_agree_with_a_second_implementation(index: list[int], name: str, generation: int) -> None:
+@given(indices, names, generations, shares)
+def test_bits_agree_with_a_second_implementation(
+    index: list[int], name: str, generation: int, share: float
+) -> None:
     for dtype, bits, unsigned in ((torch.int16, 16, np.uint16), (torch.int32, 32, np.uint32)):
-        found = hash_bits(torch.tensor(index, dtype=torch.int32), name, generation, dtype)
-        wanted = [second_opinion(i, name, generation, bits) for i in index]
+        places = torch.tensor(index, dtype=torch.int32)
+        found = hash_bits(places, name, generation, dtype, Update(share=share))
+        wanted = [second_opinion(i, name, generation, bits, share) for i in index]
         assert found.numpy().view(unsigned).tolist() == wanted
 
 
@@ -79,22 +109,23 @@ def test_every_index_of_kimi_k2_fits_the_hash() -> None:
     assert max(param.elements for param in inventory(KIMI_K2)) < 2**31
 
 
+@pytest.mark.parametrize("update", [DENSE, Update(share=0.3), Update(share=0.01)], ids=str)
 @pytest.mark.parametrize("layout", [Layout(tp=2, ep=1), Layout(tp=4, ep=2), Layout(tp=1, ep=3)], ids=str)
-def test_any_part_is_made_alone(layout: Layout) -> None:
+def test_any_part_is_made_alone(layout: Layout, update: Update) -> None:
     """Each rank's shard equals that part of the uncut tensor."""
-    whole = {bound.shard.param.name: bound.tensor for bound in filled(Layout(tp=1, ep=1), 0)}
+    whole = {bound.shard.param.name: bound.tensor for bound in filled(Layout(tp=1, ep=1), 0, 3, update)}
     for rank in range(layout.gpus):
-        for bound in filled(layout, rank):
+        for bound in filled(layout, rank, 3, update):
             part = whole[bound.shard.param.name]
             for dim, spans in enumerate(bound.shard.spans):
                 part = part.index_select(dim, global_index(spans, part.device).long())
             assert torch.equal(part.view(torch.uint8), bound.tensor.view(torch.uint8))
 
 
-def filled(layout: Layout, rank: int, generation: int = 3) -> list[BoundTensor]:
+def filled(layout: Layout, rank: int, generation: int = 3, update: Update = DENSE) -> list[BoundTensor]:
     tensors = made_up_rank(layout, rank)
     poison(tensors)
-    fill(tensors, generation)
+    fill(tensors, generation, update)
     return tensors
 
 
