@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fixtures.engines.megatron import MegatronEngine
-from fixtures.engines.registry import ENGINES, EngineKind, EngineOptions
+from fixtures.engines.registry import ENGINES, EngineKind
 from fixtures.models.build import ModelPair
 from fixtures.ranks import current_rank
 
@@ -94,9 +94,9 @@ PLANTS: dict[str, Callable[[], Plant]] = {
 class FaultyEngine(MegatronEngine):
     """megatron's engine and, on one rank, a fault after each refit."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__("gloo")
-        self.name, self._plant, self._refits = name, PLANTS[name](), 0  # type: ignore[misc]
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self._plant, self._refits = PLANTS[self.name](), 0
 
     @torch.no_grad()
     def refit(self) -> None:
@@ -117,11 +117,8 @@ class FaultyEngine(MegatronEngine):
 def kinds() -> Iterator[EngineKind]:
     """One engine for each fault."""
     for name in PLANTS:
-
-        def make(_method: str, _options: EngineOptions, name: str = name) -> FaultyEngine:
-            return FaultyEngine(name)
-
-        yield EngineKind(name=name, make=make, methods={"cpu": ("gloo",), "cuda": ("gloo",)})
+        engine = type("Faulty", (FaultyEngine,), {"name": name})
+        yield EngineKind(name=name, engine=engine, methods={"cpu": ("gloo",), "cuda": ("gloo",)})
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from fixtures.engines.lanes import Span
 from fixtures.engines.phases import exclusive_times, trace_events
 from fixtures.engines.plan import ALIGNMENT
+from fixtures.engines.registry import ENGINES
 from fixtures.engines.rounds import plan_rounds
 from fixtures.timing.calibration import figures
+
+PHASES = ENGINES["direct"].phases
 
 
 def span(phase: str, begin: float, end: float) -> Span:
@@ -21,20 +24,20 @@ def span(phase: str, begin: float, end: float) -> Span:
 
 def test_overlap_counts_once_for_the_wire() -> None:
     spans = [span("local", 0, 10), span("pack", 0, 2), span("wire", 1, 6), span("unpack", 5, 8)]
-    times = exclusive_times(spans)
+    times = exclusive_times(spans, PHASES)
     assert times == {"wire": 5, "unpack": 2, "pack": 1, "local": 2, "wait": 0}
     assert sum(times.values()) == 10
 
 
 def test_idle_time_is_nobodys() -> None:
-    assert sum(exclusive_times([span("pack", 0, 1), span("wire", 3, 4)]).values()) == 2
-    assert sum(exclusive_times([]).values()) == 0
+    assert sum(exclusive_times([span("pack", 0, 1), span("wire", 3, 4)], PHASES).values()) == 2
+    assert sum(exclusive_times([], PHASES).values()) == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from(["wire", "pack", "local"]), st.integers(0, 50), st.integers(1, 9))))
 def test_exclusive_times_are_the_covered_time(raw: list[tuple[str, int, int]]) -> None:
     covered = {t for _, begin, length in raw for t in range(begin, begin + length)}
-    times = exclusive_times([span(phase, begin, begin + length) for phase, begin, length in raw])
+    times = exclusive_times([span(phase, begin, begin + length) for phase, begin, length in raw], PHASES)
     assert sum(times.values()) == len(covered)
 
 

@@ -98,10 +98,10 @@ def test_values_of_a_case() -> None:
 
 
 def test_the_machine_is_held_against_what_bounds_the_transport() -> None:
-    assert machine_rate(CALIBRATION, "nccl") == 363.0
-    assert machine_rate(CALIBRATION, "nvshmem") == 390.0
-    assert machine_rate(CALIBRATION, "gloo") is None
-    assert machine_rate(None, "nccl") is None
+    assert machine_rate(CALIBRATION, "packed", "nccl") == 363.0
+    assert machine_rate(CALIBRATION, "direct", "nvshmem") == machine_rate(CALIBRATION, "x", "y") == 390.0
+    assert machine_rate(CALIBRATION, "megatron", "gloo") is None
+    assert machine_rate(None, "packed", "nccl") is None
 
 
 def test_bounds_hold_the_next_run() -> None:

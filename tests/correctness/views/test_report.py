@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.engines.registry import ENGINES
 from fixtures.records import Run, read_run, read_runs
 from fixtures.views.report import page as page_module
 from fixtures.views.report.entries import newest_entries
+from fixtures.views.report.looks import looks, style_of
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
 from fixtures.views.report.questions import answers
@@ -236,7 +238,11 @@ def _colours(css: str) -> dict[str, str]:
 def _themes() -> dict[str, dict[str, str]]:
     css = (page_module.HERE / "page.css").read_text()
     light, dark = css.split("@media (prefers-color-scheme: dark)")
-    return {"light": _colours(light), "dark": _colours(light) | _colours(dark[: dark.index("* {")])}
+    themes = {"light": _colours(light), "dark": _colours(light) | _colours(dark[: dark.index("* {")])}
+    return {
+        theme: colours | {f"e{n}": getattr(look, theme) for n, look in enumerate(looks())}
+        for theme, colours in themes.items()
+    }
 
 
 def _linear(colour: str) -> np.ndarray:
@@ -257,9 +263,9 @@ def test_contrast(theme: str) -> None:
     for ground in ("bg", "surface"):
         for name in ("ink", "soft", "link", "bad"):
             assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
-        for name in ("e0", "e1", "e2", "e3", "e4", "band-edge"):
+        for name in (*(f"e{n}" for n in range(len(looks()))), "less", "good", "band-edge"):
             assert _contrast(colours[name], colours[ground]) >= 3, (name, ground)
-    for verdict in ("e1", "e2"):
+    for verdict in ("less", "good"):
         assert _contrast(colours[verdict], colours["surface"]) >= 4.5
 
 
@@ -295,7 +301,8 @@ def test_engines_are_told_apart_by_colour_blind_readers(theme: str, kind: str) -
     """Lab distance of 12 or more between the engines' colours (2.3 is just noticeable); shapes differ too."""
     colours = _themes()[theme]
     seen = [
-        _lab(np.clip(np.array(BLINDNESS[kind]) @ _linear(colours[name]), 0, 1)) for name in ("e0", "e1", "e2")
+        _lab(np.clip(np.array(BLINDNESS[kind]) @ _linear(colours[f"e{style_of(engine)}"]), 0, 1))
+        for engine in ENGINES
     ]
     for one, other in combinations(seen, 2):
         assert np.linalg.norm(one - other) >= 12
