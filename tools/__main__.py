@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "docs": ("tools.docs", "write the generated documents anew"),
     "doctor": ("tools.doctor", "is this machine or allocation fit to run a scenario?"),
     "history": ("tools.history", "how a scenario went over time, and where it changed"),
+    "ledger": ("tools.ledger", "which upstream defects the megatron-core in use has"),
     "megatron-flags": ("tools.megatron_flags", "Megatron's flags as options of the suite"),
     "plan": ("tools.plan", "what a refit must move, how fast at best, in which order of ranks"),
     "report": ("tools.report", "one HTML page, or Markdown, from result files"),
