@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
 
-import torch.distributed as dist
-
 from fixtures.cases.inventory import KIMI_K2_MINI, ModelSpec
 from fixtures.cases.scenarios import Scenario, find_scenario
 from fixtures.cases.twins import Twin, largest_twin
@@ -14,7 +12,8 @@ from fixtures.engines.megatron import MegatronEngine
 from fixtures.models import bind as binding
 from fixtures.models import build as building
 from fixtures.models.bind import BoundTensor, bind
-from fixtures.models.build import ModelPair, build_pair, initialize_parallel_state
+from fixtures.models.build import ModelPair, build_pair
+from fixtures.models.groups import initialize_parallel_state
 from fixtures.ranks import agree, all_gather_object_oob
 from fixtures.ranks.world import World
 from fixtures.weights.fill import fill, poison
@@ -34,14 +33,9 @@ def small_case(key: str, ranks: int, layers: int = 2) -> tuple[Scenario, ModelSp
 
 @contextmanager
 def small_pair(scenario: Scenario, spec: ModelSpec, world: World) -> Iterator[ModelPair]:
-    """Build a pair and destroy its process groups afterwards. Collective."""
+    """Build a pair. Collective."""
     initialize_parallel_state(world.device)
-    pair, groups = build_pair(scenario, spec, world.rank, world.device)
-    try:
-        yield pair
-    finally:
-        for group in groups:
-            dist.destroy_process_group(group)
+    yield build_pair(scenario, spec, world.rank, world.device)
 
 
 def bound_sides(pair: ModelPair, rank: int, *, check: bool = True) -> tuple[list[BoundTensor], ...]:

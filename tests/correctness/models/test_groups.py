@@ -1,0 +1,62 @@
+"""Groups are made by their members alone, once, and every rank can go on making groups of the world."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+
+from fixtures.cases.layouts import Layout
+from fixtures.models.groups import initialize_parallel_state, layout_groups, own_group
+from fixtures.ranks import all_gather_object_oob
+from fixtures.ranks.world import World
+
+pytestmark = pytest.mark.distributed
+FIELDS = ("tp", "pp", "dp", "ep", "expt_tp", "expt_dp", "tp_dp_cp", "tp_ep")
+
+
+def known() -> int:
+    """Process groups that torch knows in this process."""
+    return len(c10d._world.pg_map)
+
+
+def test_a_rank_makes_only_its_own_groups_and_makes_them_once(world: World) -> None:
+    before = known()
+    layout_groups(Layout(tp=2, ep=4), tuple(range(8)))
+    layout_groups(Layout(tp=4, ep=2), tuple(range(8)))
+    initialize_parallel_state(world.device)
+    made = known()
+    again = layout_groups(Layout(tp=2, ep=4), tuple(range(8)))
+    initialize_parallel_state(world.device)
+    told = all_gather_object_oob((made - before, known() - made, own_group(range(8)) is again.tp_ep))
+    assert [(count <= 6, *rest) for count, *rest in told] == [(True, 0, True)] * world.size
+
+
+def test_ranks_outside_a_layout_make_none(world: World) -> None:
+    before = known()
+    groups = layout_groups(Layout(tp=3, ep=1), (1, 2, 5))
+    told = all_gather_object_oob(
+        (known() - before, [getattr(groups, field) for field in FIELDS] != [None] * 8)
+    )
+    assert [rank for rank, (_, has) in enumerate(told) if has] == [1, 2, 5]
+    assert all(count == 0 for rank, (count, _) in enumerate(told) if rank not in (1, 2, 5))
+
+
+def test_members_keep_the_order_that_a_placement_gives_them(world: World) -> None:
+    order = (3, 0, 2, 1)
+    groups = layout_groups(Layout(tp=2, ep=2), order)
+    mine = dist.get_process_group_ranks(groups.tp) if groups.tp is not None else None
+    assert all_gather_object_oob(mine)[:4] == [[3, 0], [2, 1], [2, 1], [3, 0]]
+
+
+def test_uneven_groups_leave_worldwide_ones_in_step(world: World) -> None:
+    """torch names a group after a count of groups; one that ran ahead on some ranks would hang here."""
+    own_group((0, 5))
+    own_group((0, 6, 7))
+    group = dist.new_group()
+    total, pair = torch.ones(1), torch.ones(1)
+    dist.all_reduce(total, group=group)
+    if (uneven := own_group((0, 6, 7))) is not None:
+        dist.all_reduce(pair, group=uneven)
+    dist.destroy_process_group(group)
+    told = all_gather_object_oob((int(total), int(pair)))
+    assert told == [(world.size, 3 if rank in (0, 6, 7) else 1) for rank in range(world.size)]
