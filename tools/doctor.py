@@ -9,8 +9,9 @@ from rich.table import Table
 
 from fixtures.cases.errors import CaseError
 from fixtures.cases.scenarios import find_scenario
-from fixtures.planning.fitness import Finding, examine
-from fixtures.planning.machine import probe
+from fixtures.health.doctor import examine
+from fixtures.health.finding import Finding
+from fixtures.health.machine import probe
 
 
 def main(argv: list[str]) -> int:

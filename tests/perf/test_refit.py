@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fixtures.engines.base import Engine
+from fixtures.health.throttle import ThrottleWatch
 from fixtures.plugins.refit import prepare_or_skip
 from fixtures.ranks import stage
 from fixtures.ranks.world import World
@@ -15,7 +16,6 @@ from fixtures.refit.tracer import Tracer
 from fixtures.timing.benchmarking import report_to_benchmark
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Stopwatch
-from fixtures.timing.throttle import ThrottleWatch
 
 
 @pytest.mark.distributed

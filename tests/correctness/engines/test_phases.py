@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.engines.calibration import figures
 from fixtures.engines.lanes import Span
 from fixtures.engines.phases import exclusive_times, trace_events
 from fixtures.engines.plan import ALIGNMENT
 from fixtures.engines.registry import ENGINES
 from fixtures.engines.rounds import plan_rounds
-from fixtures.timing.calibration import figures
 
 PHASES = ENGINES["direct"].phases
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from fixtures.ranks import probe as probing
-from fixtures.ranks.preflight import judge, obstacle, ungateable
-from fixtures.ranks.probe import GpuProbe, NodeProbe
+from fixtures.health import gpus as probing
+from fixtures.health.gpus import GpuProbe
+from fixtures.health.node import NodeProbe
+from fixtures.health.preflight import judge, obstacle, ungateable
 
 GIB = 2**30
 
@@ -37,7 +38,7 @@ def node(*gpus: GpuProbe, environ: dict[str, str] | None = None, **change: Any) 
 
 def levels(probe: NodeProbe) -> list[tuple[str, str]]:
     """Level and words of all findings."""
-    return [(finding.level, finding.what) for finding in judge(probe)]
+    return [(finding.level, finding.found) for finding in judge(probe)]
 
 
 def test_a_healthy_node_is_fit() -> None:
@@ -61,8 +62,8 @@ def test_a_healthy_node_is_fit() -> None:
         ({"processes": 2}, "problem", "GPU 1 is used by 2 other process(es)"),
         ({"free_bytes": 100 * GIB}, "problem", "GPU 1 has 100 of 141 GiB free though no process shows"),
         ({"pinned_mhz": 1200}, "ungateable", "GPU 1 is pinned to 1200 of 1980 MHz"),
-        ({"throttled": None}, "unknown", "GPU 1 does not tell its throttling"),
-        ({"processes": None}, "unknown", "GPU 1 does not tell its other processes"),
+        ({"throttled": None}, "note", "GPU 1 does not tell its throttling"),
+        ({"processes": None}, "note", "GPU 1 does not tell its other processes"),
     ],
 )
 def test_one_planted_fault_is_the_one_finding(change: dict[str, Any], level: str, what: str) -> None:
@@ -89,7 +90,7 @@ def test_xids_of_hardware_stop_timing(number: int, bad: bool) -> None:
 
 def test_what_cannot_be_read_is_unknown_and_stops_nothing() -> None:
     findings = judge(node(expected_gpus=8, gpus=None, xids=None))
-    assert {finding.level for finding in findings} == {"unknown"}
+    assert {finding.level for finding in findings} == {"note"}
     assert len(findings) == 2
     assert obstacle(findings) is None
 
@@ -152,22 +153,24 @@ class FakeNvml:
 def test_nvml_is_asked_and_closed(
     monkeypatch: pytest.MonkeyPatch, bits: int, reasons: tuple[str, ...]
 ) -> None:
-    probing._handle.cache_clear()
+    probing._watched.cache_clear()
     nvml = FakeNvml(bits)
     monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
     assert probing.gpu_throttled(0) == probing.gpu_throttled("1234") == reasons
-    (gpu,) = probing._gpus()
+    seen = probing.look_at_gpus()
+    assert seen
+    (gpu,) = seen.gpus
     assert (gpu.name, gpu.links, gpu.links_up, gpu.uncorrected_errors) == ("H200", 18, 18, None)
     assert nvml.open == 2, "one for each GPU that is watched, none left by the probe"
-    probing._handle.cache_clear()
+    probing._watched.cache_clear()
 
 
 def test_without_nvml_everything_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    probing._handle.cache_clear()
+    probing._watched.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     assert probing.gpu_throttled(0) is None
-    probing._handle.cache_clear()
-    assert probing._gpus() is None
+    probing._watched.cache_clear()
+    assert probing.look_at_gpus() is None
 
 
 TIMED = """
@@ -181,7 +184,7 @@ TIMED = """
 BROKEN = """
     from dataclasses import replace
     import fixtures.plugins.ranks as plugin
-    from fixtures.ranks.probe import GpuProbe
+    from fixtures.health.gpus import GpuProbe
 
     probe = plugin.probe_node
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.cases.scenarios import SCENARIOS, find_scenario
-from fixtures.planning import machine as probing
-from fixtures.planning.fitness import CHECKS, Finding, examine, version_tuple
-from fixtures.planning.machine import Machine, probe
+from fixtures.health import machine as probing
+from fixtures.health.doctor import CHECKS, examine, version_tuple
+from fixtures.health.finding import Finding
+from fixtures.health.gpus import GpuProbe
+from fixtures.health.machine import Machine, probe
 from fixtures.ranks.discovery import Launch
-from fixtures.ranks.probe import GpuProbe
 from tools import doctor
 
 H200 = GpuProbe(
