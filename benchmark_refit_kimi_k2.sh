@@ -14,6 +14,7 @@ set -euo pipefail
 
 # SRC_TP:SRC_EP:DST_TP:DST_EP:MODE:METHOD:DESCRIPTION; ranks that a scenario does not need stay idle
 scenarios=(
+  # <!-- table:slurm-rows -->
   "8:8:8:4:non-collocated:nvshmem:EP baseline"
   "16:4:8:4:non-collocated:nvshmem:TP baseline"
   "16:4:16:2:non-collocated:nvshmem:EP change at finer TP"
@@ -21,6 +22,7 @@ scenarios=(
   "8:8:16:4:non-collocated:nvshmem:strategy shift"
   "16:8:8:16:collocated:nccl:collocated best case"
   "32:4:16:8:collocated:nccl:collocated TP scaling"
+  # <!-- /table:slurm-rows -->
 )
 
 # sbatch runs a copy of this script from its spool folder

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtures.cases.errors import CaseError
-from fixtures.cases.inventory import MODELS, ModelSpec, find_model
+from fixtures.cases.inventory import KIMI_K2, MODELS, ModelSpec, find_model
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import Scenario
 from tools.megatron_known import CONSTANTS, IGNORED, REFUSED, SIZES
@@ -23,6 +23,9 @@ TARGET_FLAGS = (
     "--rl-inference-expert-model-parallel-size",
     "--rl-inference-expert-tensor-model-parallel-size",
 )
+LAYER_FREQ = "--moe-layer-freq"
+FIELDS = {**SIZES, LAYER_FREQ: "dense_layers"}
+"""Flag -> field of ModelSpec."""
 RUN_FLAGS = {"--num-benchmark-warmup": "--warmup", "--num-benchmark-iterations": "--iterations"}
 MAPPED = {*LAYOUT_FLAGS, *TARGET_FLAGS, *RUN_FLAGS, *SIZES, "--refit-mode", "--refit-method", "--num-layers"}
 """Flags with an effect on a refit: each takes exactly one value."""
@@ -51,7 +54,7 @@ def map_flags(argv: Sequence[str]) -> Mapped:
     for flag in flags:
         _check(flag, flags)
     scenario = _scenario(flags)
-    options = ["--scenario", _row(scenario), *_model_options(flags, scenario)]
+    options = ["--scenario", scenario.row, *_model_options(flags, scenario)]
     for flag, option in RUN_FLAGS.items():
         if flag in flags:
             options += [option, str(_number(flag, flags, least=int(option == "--iterations")))]
@@ -83,9 +86,7 @@ def _check(flag: str, flags: Flags) -> None:
     if flag in CONSTANTS:
         allowed, shown = CONSTANTS[flag]
         if not re.fullmatch(allowed, "".join(flags[flag]).replace(" ", "")):
-            raise CaseError(
-                f"{shlex.join((flag, *flags[flag]))} is not Kimi K2 as refitted here: it must be {shown}"
-            )
+            raise CaseError(f"{shlex.join((flag, *flags[flag]))} cannot be refitted here: it must be {shown}")
     if flag in REFUSED:
         raise CaseError(f"{flag} {REFUSED[flag]}")
     if flag not in MAPPED and flag not in CONSTANTS and flag not in IGNORED:
@@ -136,33 +137,36 @@ def _layout(names: tuple[str, str, str], flags: Flags, default: Layout) -> Layou
     return Layout(tp=tp, ep=ep)
 
 
-def _row(scenario: Scenario) -> str:
-    s, t = scenario.source, scenario.target
-    return f"{s.tp}:{s.ep}:{t.tp}:{t.ep}:{scenario.mode}:{scenario.method}:{scenario.purpose}"
-
-
 def _model_options(flags: Flags, scenario: Scenario) -> list[str]:
     """Options that name the model; none when no size is given: then the suite chooses by device."""
     sizes = {flag: _number(flag, flags) for flag in SIZES if flag in flags}
+    named = bool(sizes)
+    if LAYER_FREQ in flags:
+        sizes[LAYER_FREQ] = _dense_layers("".join(flags[LAYER_FREQ]))
     layers = _number("--num-layers", flags) if "--num-layers" in flags else None
-    model = _model_of(sizes) if sizes else None
-    checked = find_model(model.name if model else "kimi-k2", layers)
+    model = find_model(_model_of(sizes).name, layers)
     for layout in (scenario.source, scenario.target):
-        checked.check_layout(layout)
-    options = ["--model", model.name] if model else []
+        model.check_layout(layout)
+    options = ["--model", model.name] if named or model.name != KIMI_K2.name else []
     return options + (["--num-layers", str(layers)] if layers is not None else [])
+
+
+def _dense_layers(text: str) -> int:
+    """Of a layer frequency that CONSTANTS allows: [0]*3+[1]*58 has 3."""
+    many = re.search(r"\[0\]\*(\d+)", text.replace(" ", ""))
+    return int(many[1]) if many else 1
 
 
 def _model_of(sizes: Mapping[str, int]) -> ModelSpec:
     """The suite's model with these sizes; CaseError names the first size of the nearest one that differs."""
 
     def differing(model: ModelSpec) -> list[str]:
-        return [flag for flag, size in sizes.items() if getattr(model, SIZES[flag]) != size]
+        return [flag for flag, size in sizes.items() if getattr(model, FIELDS[flag]) != size]
 
     nearest = min(MODELS.values(), key=lambda model: len(differing(model)))
     if wrong := differing(nearest):
         flag = wrong[0]
-        known = ", ".join(f"{m.name} has {getattr(m, SIZES[flag])}" for m in MODELS.values())
+        known = ", ".join(f"{m.name} has {getattr(m, FIELDS[flag])}" for m in MODELS.values())
         raise CaseError(f"{flag} {sizes[flag]} is of no model that this suite builds: {known}")
     return nearest
 

@@ -24,11 +24,11 @@ CONSTANTS = {
     "--mtp-num-layers": ("0", "0"),
     "--normalization": ("RMSNorm", "RMSNorm"),
     "--moe-layer-freq": (
-        r"\(?\[0\](\*1)?\+\[1\](\*\d+)?\)?",
-        "one dense layer and then MoE layers, such as ([0]*1+[1]*60)",
+        r"\(?\[0\](\*\d+)?\+\[1\](\*\d+)?\)?",
+        "dense layers and then MoE layers, such as ([0]*1+[1]*60)",
     ),
 }
-"""Flag -> the values (a regular expression, and words for it) that leave a refit here as it is."""
+"""Flag -> the values (a regular expression, and words for it) that a refit here can have."""
 
 REFUSED = {
     "--fp16": "would move fp16 weights, and this suite moves bf16",

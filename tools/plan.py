@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tools plan", description=__doc__)
     add = made.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", help="s1..s7, or a row like 8:8:4:16:collocated:nccl; "
-        "default: the brief's seven")  # fmt: skip
+        "default: all")  # fmt: skip
     add("--fabric", action="append", metavar="F", help=f"one of {', '.join(PRESETS)}, a results file with a "
         "calibration, or key=value; repeat or separate by commas; default: 8xH200")  # fmt: skip
     add("--model", default="kimi-k2", metavar="NAME", help=f"one of {', '.join(MODELS)}")

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.cases.limits import VERDICTS, comparability, judge_range
+from fixtures.cases.inventory import FULL_MODELS, mini
+from fixtures.cases.limits import VERDICTS, comparability, judge_range, middle, range_text
+from fixtures.cases.twins import Twin
 
 times = st.floats(0.001, 1e5, allow_nan=False)
 
@@ -43,11 +45,14 @@ def test_what_cannot_be_compared_says_why(
 
 
 def test_only_the_full_model_on_gpus_is_comparable() -> None:
-    full = {"model": "kimi-k2", "num_layers": 61, "full_layers": 61, "device": "cuda"}
-    assert comparability(**full) == ""  # type: ignore[arg-type]
-    for change, word in (
-        ({"device": "cpu"}, "CPU"),
-        ({"model": "kimi-k2-mini"}, "kimi-k2-mini"),
-        ({"num_layers": 5}, "5 of 61"),
-    ):
-        assert word in comparability(**{**full, **change})  # type: ignore[arg-type]
+    for full in FULL_MODELS:
+        assert comparability(full, "cuda") == ""
+        assert comparability(Twin(a=4, b=4).model(full), "cuda") == ""
+        assert "CPU" in comparability(full, "cpu")
+        assert comparability(mini(full), "cuda") == f"{full.name}-mini moves fewer bytes than {full.name}"
+        assert "5 of 61" in comparability(full.with_layers(5), "cuda")
+
+
+def test_a_range_has_one_text_and_one_middle() -> None:
+    assert (range_text((30, 60)), range_text((0.5, 1.25)), range_text(None)) == ("30-60", "0.5-1.25", "-")
+    assert middle((25, 50)) == 37.5

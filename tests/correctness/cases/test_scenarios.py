@@ -1,13 +1,22 @@
 """Scenarios as data: ids, prefixes, a user's own row, and one sentence for everything impossible."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.cases.errors import CaseError
-from fixtures.cases.inventory import KIMI_K2
+from fixtures.cases.inventory import DEEPSEEK_V3, FULL_MODELS, KIMI_K2, KIMI_K2_MINI, MODELS
 from fixtures.cases.layouts import Layout
-from fixtures.cases.scenarios import METHODS, SCENARIOS, Scenario, find_scenario, parse_scenario
+from fixtures.cases.scenarios import (
+    METHODS,
+    SCENARIOS,
+    Scenario,
+    expected_ranking,
+    find_scenario,
+    parse_scenario,
+)
 
 IDS = (
     "s1-non-collocated-tp8ep8-to-tp8ep4",
@@ -25,14 +34,40 @@ scenarios = st.sampled_from(SCENARIOS)
 sizes = st.integers(1, 64)
 
 
-def test_the_briefs_seven_rows() -> None:
-    assert tuple(s.id for s in SCENARIOS) == IDS
-    assert tuple(s.expected_ms for s in SCENARIOS) == RANGES
-    assert tuple((s.source.gpus, s.target.gpus) for s in SCENARIOS) == GPUS
-    assert [s.method for s in SCENARIOS] == ["nvshmem"] * 5 + ["nccl"] * 2
-    for scenario in SCENARIOS:
-        KIMI_K2.check_layout(scenario.source)
-        KIMI_K2.check_layout(scenario.target)
+def test_the_first_seven_rows_are_the_given_ones() -> None:
+    seven = SCENARIOS[:7]
+    assert tuple(s.id for s in seven) == IDS
+    assert tuple(s.expected_ms(KIMI_K2) for s in seven) == RANGES
+    assert tuple((s.source.gpus, s.target.gpus) for s in seven) == GPUS
+    assert [s.method for s in seven] == ["nvshmem"] * 5 + ["nccl"] * 2
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)
+def test_every_row_can_be_refitted_and_compared(scenario: Scenario) -> None:
+    for model in MODELS.values():
+        model.check_layout(scenario.source)
+        model.check_layout(scenario.target)
+    keys = [s.key for s in SCENARIOS]
+    assert keys.count(scenario.key) == 1
+    assert set(scenario.against) <= set(keys) - {scenario.key}
+    assert bool(scenario.against) == bool(scenario.question)
+    assert set(scenario.expected) <= {model.name for model in FULL_MODELS}
+    assert find_scenario(scenario.key) is find_scenario(scenario.row) is scenario
+
+
+def test_a_range_belongs_to_a_scenario_with_a_model() -> None:
+    scenario = find_scenario("s6")
+    assert scenario.expected_ms(KIMI_K2) == scenario.expected_ms(KIMI_K2_MINI) == (20, 40)
+    assert scenario.expected_ms(DEEPSEEK_V3) is None
+    assert expected_ranking(KIMI_K2)[:2] == ("s6", "s7")
+    assert expected_ranking(DEEPSEEK_V3) == ()
+
+
+def test_a_key_that_begins_another_selects_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = (*SCENARIOS, replace(SCENARIOS[0], key="s10"))
+    monkeypatch.setattr("fixtures.cases.scenarios.SCENARIOS", more)
+    assert find_scenario("s1") is SCENARIOS[0]
+    assert find_scenario("s10") is more[-1]
 
 
 @given(scenarios, st.integers(2, 40))
@@ -76,7 +111,7 @@ def test_a_users_row_means_what_it_says(
     assert scenario.target == Layout(tp=dst_tp, ep=dst_ep)
     assert (scenario.mode, scenario.method) == ("non-collocated", method)
     assert scenario.purpose == purpose.strip()
-    assert scenario.expected_ms is None
+    assert scenario.expected == {}
 
 
 @pytest.mark.parametrize("brief", SCENARIOS, ids=lambda s: s.key)

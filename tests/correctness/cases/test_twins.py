@@ -83,7 +83,7 @@ def test_what_a_scenario_changes_stays_cut(scenario: Scenario, ranks: int) -> No
 
 def test_a_twin_keeps_the_scenarios_name_and_range() -> None:
     small = Twin(a=4, b=4).scenario(find_scenario("s6"))
-    assert small.expected_ms == (20, 40)
+    assert small.expected == {"kimi-k2": (20, 40)}
     assert small.key == "s6"
     assert Twin().scenario(find_scenario("s6")) is find_scenario("s6")
 

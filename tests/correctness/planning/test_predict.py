@@ -18,7 +18,7 @@ from fixtures.planning.predict import (
     order_terms,
     predict,
 )
-from fixtures.planning.ranking import EXPECTED, rank_by_floor, rank_by_prediction, reasons
+from fixtures.planning.ranking import rank_by_floor, rank_by_prediction, reasons
 from fixtures.planning.summary import plan_scenario
 from fixtures.records.reader import Run
 
@@ -124,7 +124,7 @@ def test_what_says_nothing_of_a_gpu_is_left_out(run: Run) -> None:
     assert measured_cases([run], PRESETS["8xH200"]) == []
 
 
-def test_rankings_differ_from_the_briefs_with_a_reason() -> None:
+def test_rankings_differ_from_the_expected_one_with_a_reason() -> None:
     plans = [plan_scenario(s, KIMI_K2, PRESETS["nvlink4"]) for s in SCENARIOS]
     assert rank_by_floor(plans).keys == ("s7", "s6", "s4", "s5", "s3", "s1", "s2")
     assert rank_by_floor(plans, best=False).keys[:2] == ("s7", "s6")
@@ -140,7 +140,7 @@ def test_ranking_by_prediction_follows_the_times() -> None:
     for way in fitted:
         ranked = rank_by_prediction(predictions, way, "megatron").keys
         times = {p.scenario.key: p.ms[way] for p in predictions if p.order == "megatron"}
-        assert sorted(ranked) == sorted(EXPECTED)
+        assert sorted(ranked) == [s.key for s in SCENARIOS]
         for first, second in itertools.pairwise(ranked):
             assert times[first] <= times[second] * 1.01
     assert json.dumps([list(p.ms.values()) for p in predictions])

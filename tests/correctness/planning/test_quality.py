@@ -54,4 +54,4 @@ def test_strided_slices_are_staged_only_where_tp_changes() -> None:
 
 
 def test_a_parsed_row_needs_no_expected_range() -> None:
-    assert parse_scenario("8:8:4:16:collocated:nccl").expected_ms is None
+    assert parse_scenario("8:8:4:16:collocated:nccl").expected == {}

@@ -187,20 +187,20 @@ def test_questions_are_answered_with_numbers_or_said_to_be_open(runs: list[Run],
     found = {answer.title: answer for answer in answers(newest_entries(runs))}
     assert len(found) == 9
     direct = {title: answer.lines[0][2] for title, answer in found.items()}
-    assert direct["How does TP granularity affect an EP refit? (3 against 1)"][0][0] == "0.947×"
-    assert direct["How does the collocated refit scale with TP? (7 against 6)"][0][0] == "0.929×"
+    assert direct["How does TP granularity affect an EP refit? (s3 against s1)"][1][0] == "0.947×"
+    assert direct["How does the collocated refit scale with TP? (s7 against s6)"][1][0] == "0.929×"
     assert (
-        "expected 6 7 1 2 3 4 5, measured 7 6 4 5 3 1 2"
+        "expected s6 s7 s1 s2 s3 s4 s5, measured s7 s6 s4 s5 s3 s1 s2"
         in direct["Expected ranking against the measured one"][0][1]
     )
-    assert [fact[0] for fact in direct["What does a strategy shift cost? (5 against 1 and 2)"]][1:] == [
+    assert [fact[0] for fact in direct["What does a strategy shift cost? (s5 against s1 and s2)"]][1:] == [
         "0.516×",
         "0.503×",
     ]
     alone = read_run(write_run(tmp_path / "x.jsonl", [case("s6"), skipped("s1")]))
     some = {answer.title: answer for answer in answers(newest_entries([alone]))}
-    assert some["EP baseline (1)"].missing == "not measured here: scenario 1"
-    assert some["The collocated best case (6)"].lines
+    assert some["EP baseline (s1)"].missing == "not measured here: s1"
+    assert some["Collocated best case (s6)"].lines
     assert all(answer.missing for answer in answers([]))
 
 
