@@ -6,6 +6,8 @@ import pytest
 
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import (
+    DEEPSEEK_V3,
+    FULL_MODELS,
     KIMI_K2,
     KIMI_K2_MINI,
     MODELS,
@@ -38,20 +40,35 @@ def test_kimi_k2_counts_its_parameters() -> None:
     assert round(sum(param.bytes for param in params) / 1e12, 3) == 2.053
 
 
-def test_kimi_k2_counts_the_same_from_the_architecture() -> None:
+@pytest.mark.parametrize(
+    ("model", "heads", "experts", "vocab", "dense", "billions"),
+    [(KIMI_K2, 64, 384, 163840, 1, 1026.4), (DEEPSEEK_V3, 128, 256, 129280, 3, 671.0)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_a_model_counts_the_same_from_the_architecture(
+    model: ModelSpec, heads: int, experts: int, vocab: int, dense: int, billions: float
+) -> None:
     """Written out a second time from the published sizes, without the inventory's code."""
-    attention = (
-        7168 * 1536 + 1536 * 64 * (128 + 64) + 7168 * (512 + 64) + 512 * 64 * (128 + 128) + 64 * 128 * 7168
-    )
-    norms = 2 * 7168 + 1536 + 512
-    moe_layer = (384 + 1) * 3 * 7168 * 2048 + 384 * 7168
-    total = 2 * 163840 * 7168 + 7168 + 61 * (attention + norms) + 3 * 7168 * 18432 + 60 * moe_layer
-    assert sum(param.elements for param in inventory(KIMI_K2) if not param.buffer) == total
+    query = 7168 * 1536 + 1536 * heads * (128 + 64)
+    key_value = 7168 * (512 + 64) + 512 * heads * (128 + 128)
+    layer = query + key_value + heads * 128 * 7168 + 2 * 7168 + 1536 + 512
+    moe = (experts + 1) * 3 * 7168 * 2048 + experts * 7168
+    total = 2 * vocab * 7168 + 7168 + 61 * layer + dense * 3 * 7168 * 18432 + (61 - dense) * moe
+    assert model.parameters == total
+    assert round(total / 1e9, 1) == billions
+
+
+@pytest.mark.parametrize("model", FULL_MODELS, ids=lambda model: model.name)
+def test_every_model_brings_its_mini(model: ModelSpec) -> None:
+    small = find_model(f"{model.name}-mini")
+    assert (small.mini_of, small.full_name, model.full_name) == (model.name,) * 3
+    assert small.dense_layers == model.dense_layers == small.num_layers - 2
+    assert small.parameters < 1e7
 
 
 @pytest.mark.parametrize(
     ("scenario", "gigabytes"),
-    list(zip(SCENARIOS, (68.3, 68.3, 66.9, 34.6, 35.2, 20.7, 19.4), strict=True)),
+    list(zip(SCENARIOS[:7], (68.3, 68.3, 66.9, 34.6, 35.2, 20.7, 19.4), strict=True)),
     ids=lambda value: getattr(value, "key", str(value)),
 )
 def test_bytes_of_a_destination_gpu(scenario: object, gigabytes: float) -> None:

@@ -66,6 +66,15 @@ def test_mini_is_chosen_by_its_sizes() -> None:
     assert option(map_flags(flags).options, "--model") == "kimi-k2-mini"
 
 
+def test_dense_layers_tell_the_models_apart() -> None:
+    frequency = ["--moe-layer-freq", "([0]*3+[1]*58)"]
+    assert option(map_flags([*words(LAYOUTS), *frequency]).options, "--model") == "deepseek-v3"
+    sizes = words("--num-experts 256 --num-attention-heads 128 --vocab-size 129280")
+    assert option(map_flags([*words(LAYOUTS), *frequency, *sizes]).options, "--model") == "deepseek-v3"
+    with pytest.raises(CaseError, match="--moe-layer-freq 3 is of no model"):
+        map_flags([*words(LAYOUTS), *frequency, "--num-experts", "384", "--num-attention-heads", "64"])
+
+
 def test_what_follows_the_dashes_goes_to_pytest() -> None:
     mapped = map_flags([*words(LAYOUTS), "--", "--engine", "direct", "--twin=8,2", "-k", "a b"])
     assert mapped.options[-5:] == ("--engine", "direct", "--twin=8,2", "-k", "a b")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.cases.scenarios import SCENARIOS
 from tools.plan import main
 
 REQUIRED = {
@@ -38,15 +39,23 @@ def test_full_kimi_k2_is_planned_in_10_s_and_1_gb_without_torch() -> None:
     assert int(megabytes) < 1000
     assert torch == "False"
     plans = json.loads(done.stdout)["scenarios"]
-    assert [plan["key"] for plan in plans] == ["s1", "s2", "s3", "s4", "s5", "s6", "s7"]
+    assert [plan["key"] for plan in plans] == [scenario.key for scenario in SCENARIOS]
     for plan in plans:
         assert set(plan) >= REQUIRED
-    assert [plan["attainable"] for plan in plans] == [False] * 5 + [True, True]
+    assert [plan["attainable"] for plan in plans[:7]] == [False] * 5 + [True, True]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
     assert main([*argv, "--json"]) == 0
     return json.loads(capsys.readouterr().out)["scenarios"][0]
+
+
+def test_a_second_model_is_planned_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, "s1", "--model", "deepseek-v3")
+    assert (plan["model"], plan["num_layers"]) == ("deepseek-v3", 61)
+    assert round(plan["parameters"] / 1e9, 1) == 671.0
+    assert (plan["expected_ms"], plan["attainable"]) == (None, None)
+    assert planned(capsys, "s1")["parameters"] == 1_026_408_209_408
 
 
 def test_json_tells_the_orders_apart(capsys: pytest.CaptureFixture[str]) -> None:
