@@ -6,9 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.engines.copies import CopyError, CopyTable, Segments, between, buffered, join, region, split
+from fixtures.engines.copies import (
+    CopyError,
+    CopyTable,
+    Segments,
+    between,
+    buffered,
+    in_pieces,
+    join,
+    merged,
+    region,
+    split,
+)
 from fixtures.engines.kernel import copy_on_cpu
-from fixtures.engines.pieces import in_pieces, merged
 
 ITEM = {torch.uint8: 1, torch.bfloat16: 2, torch.float32: 4}
 

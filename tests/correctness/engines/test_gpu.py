@@ -11,11 +11,10 @@ import torch.distributed as dist
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import largest_twin
-from fixtures.engines.copies import CopyTable
+from fixtures.engines.copies import CopyTable, in_pieces
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.kernel import Launch, kernel_module, resident
 from fixtures.engines.packed import PackedEngine
-from fixtures.engines.pieces import in_pieces
 from fixtures.engines.repairs_nvshmem import KERNEL
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan

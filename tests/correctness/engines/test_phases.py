@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fixtures.engines.calibration import figures
 from fixtures.engines.lanes import Span
-from fixtures.engines.phases import exclusive_times, trace_events
+from fixtures.engines.measured import exclusive_times, trace_events
 from fixtures.engines.plan import ALIGNMENT
 from fixtures.engines.registry import ENGINES
 from fixtures.engines.rounds import plan_rounds

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.engines.copies import Segments
 from fixtures.engines.plan import Stream
-from fixtures.engines.ring import geometry
+from fixtures.engines.rounds import geometry
 from fixtures.engines.windows import WindowTransfer, slot_uses
 
 WORLD, SLOTS, HEAP = 3, 2, 1 << 20
