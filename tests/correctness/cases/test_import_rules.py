@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.correctness.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 PURE_ROOMS = ("cases", "records", "gates", "bounds", "placement", "megatron_plan", "planning", "documents")
 READERS_OF_MEGATRON = {
@@ -46,7 +48,7 @@ def imports(path: Path) -> Iterator[str]:
 
 def imported_by_pure_rooms(names: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", IMPORT_ALL, *names]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def used_from_other_rooms(names: list[str]) -> set[str]:

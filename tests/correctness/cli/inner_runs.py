@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.correctness.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 OF_A_LAUNCHER = (
     "RANK",
@@ -85,7 +87,7 @@ def run_suite(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
     )
     return SuiteRun(code=done.returncode, output=done.stdout, folder=folder)
@@ -108,15 +110,13 @@ def _environment() -> dict[str, str]:
     return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 
-def fork_suite(
-    folder: Path, *arguments: str, results: Path | None = None, patience_s: float = 120
-) -> SuiteRun:
+def fork_suite(folder: Path, *arguments: str, results: Path | None = None) -> SuiteRun:
     """The same in a fork of this process, which has imported torch and megatron-core already."""
     output = folder / "output.txt"
     child = os.fork()
     if child == 0:
         os._exit(_child(output, [*_arguments(folder, results), *arguments]))
-    code = _wait(child, patience_s)
+    code = _wait(child)
     return SuiteRun(code=code, output=output.read_text(errors="replace"), folder=folder)
 
 
@@ -141,9 +141,9 @@ def _child(output: Path, arguments: list[str]) -> int:
         sys.stderr.flush()
 
 
-def _wait(child: int, patience_s: float) -> int:
+def _wait(child: int) -> int:
     """The child's exit code; it is killed when patience ends."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.correctness.patience import PATIENCE_S
+
 
 def _rank_main(
     body: Callable[..., Any],
@@ -33,7 +35,7 @@ def _rank_main(
             init_method=f"file://{store}",
             rank=rank,
             world_size=world,
-            timeout=timedelta(seconds=60),
+            timeout=timedelta(seconds=PATIENCE_S),
             device_id=torch.device("cuda", rank) if own_gpu else None,
         )
         queue.put((rank, "ok", body(*args)))
@@ -65,7 +67,7 @@ def run_ranks(body: Callable[..., Any], world: int, *args: Any, device: str = "c
         errors: list[str] = []
         try:
             for _ in range(world):
-                rank, word, value = queue.get(timeout=10 if errors else 120)
+                rank, word, value = queue.get(timeout=10 if errors else PATIENCE_S)
                 if word == "error":
                     errors.append(f"rank {rank} failed:\n{value}")
                 answers[rank] = value

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = 'pytest_plugins = ["fixtures.plugins.ranks"]\n'
@@ -29,11 +30,10 @@ LAUNCHER_VARIABLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class InnerRun:
-    """What an inner pytest did: exit code, output, seconds, and outcome and message of each case by name."""
+    """What an inner pytest did: exit code, output, and outcome and message of each case by name."""
 
     code: int
     output: str
-    seconds: float
     cases: dict[str, tuple[str, str]]
 
     def outcome(self, name: str) -> str:
@@ -100,10 +100,9 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 def inner(project: Callable[..., Path]) -> Inner:
     """Runs an inner project: `inner("test code", "--ranks", "2", conftest="...")`."""
 
-    def run(code: str, *arguments: str, conftest: str = "", timeout: float = 120.0, **env: str) -> InnerRun:
+    def run(code: str, *arguments: str, conftest: str = "", **env: str) -> InnerRun:
         folder = project(conftest=conftest, test_inner=code)
         command = [sys.executable, "-m", "pytest", "--junitxml=junit.xml", "--rank-logs=logs", *arguments]
-        start = time.monotonic()
         done = subprocess.run(
             command,
             cwd=folder,
@@ -111,12 +110,11 @@ def inner(project: Callable[..., Path]) -> Inner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE_S,
         )
         return InnerRun(
             code=done.returncode,
             output=done.stdout,
-            seconds=time.monotonic() - start,
             cases=read_junit(folder / "junit.xml"),
         )
 

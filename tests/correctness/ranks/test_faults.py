@@ -1,10 +1,14 @@
-"""The fault matrix: whatever one rank does wrong in whatever stage, the case ends in time and names it."""
+"""The fault matrix: whatever one rank does wrong in whatever stage, the case ends and names it.
+
+No verdict here depends on the clock: only a case whose fault leaves the others waiting has a short deadline,
+which starts once all ranks stand before the fault; every other case has the generous ones of every day.
+"""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +28,9 @@ FAULTS = (
     "abort",
 )
 STAGES = ("setup", "cold", "warm", "verify", "teardown")
-DEADLINES = {"setup": 3.0, "cold": 1.5, "warm": 1.5, "verify": 1.5, "teardown": 1.5}
+WAITING = ("hang in Python", "hang in C", "wrong order", "missing")
+"""Faults that only a deadline ends."""
+WAITING_S = 2.5
 GRACE_S = 0.3
 
 LOCK_TWICE = """
@@ -43,7 +49,7 @@ MATRIX = (
     from fixtures.ranks import publish_record, stage
 
     pytestmark = pytest.mark.distributed
-    FAULTS, STAGES = {FAULTS!r}, {STAGES!r}
+    FAULTS, STAGES, WAITING = {FAULTS!r}, {STAGES!r}, {WAITING!r}
 {LOCK_TWICE}"""
     + """
     def collective(world):
@@ -69,6 +75,8 @@ MATRIX = (
             ctypes.CDLL(None).abort()
 
     def act(world, now, at, fault):
+        if fault in WAITING:
+            stage(f"waits_{now}")
         if now == at and world.rank == 1:
             misbehave(world, fault)
             if fault == "missing":
@@ -101,18 +109,15 @@ MATRIX = (
 )
 
 WATCH = """
-    import json, pathlib, time
-    LAST = [time.monotonic()]
+    import json, pathlib
 
     def pytest_refit_case_finished(item, record, reports):
         children = pathlib.Path("/proc/self/task").glob("*/children")
         line = {
             "name": item.name,
             "record": record,
-            "seconds": time.monotonic() - LAST[0],
             "children": sum(len(path.read_text().split()) for path in children),
         }
-        LAST[0] = time.monotonic()
         with pathlib.Path("cases.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\\n")
 """
@@ -130,7 +135,7 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-def problems(cell: str, fault: str, at: str, run: Any, line: dict[str, Any]) -> list[str]:
+def problems(cell: str, fault: str, run: Any, line: dict[str, Any]) -> list[str]:
     """What is not as it should be with one cell of the matrix."""
     outcome, message = run.cases[f"test_cell[{cell}-cell]"]
     found = []
@@ -139,24 +144,25 @@ def problems(cell: str, fault: str, at: str, run: Any, line: dict[str, Any]) -> 
     headline = message.splitlines()[0] if message else ""
     if "rank 1 of 4 (" not in headline:
         found.append(f"does not name rank 1: {headline!r}")
-    if line["seconds"] > DEADLINES[at] + GRACE_S + 10:
-        found.append(f"took {line['seconds']:.1f} s")
     if line["children"]:
         found.append(f"{line['children']} ranks were left alive")
     words = {
         "SIGKILL": "killed by SIGKILL",
         "abort": "killed by SIGABRT",
         "exception": "ValueError: a bug in one rank",
+        "MemoryError": "MemoryError",
+        **dict.fromkeys(WAITING, "deadline of waits_"),
+        **dict.fromkeys(("missing",), "deadline of waits_|the ranks parted in"),
     }
-    if fault in words and words[fault] not in headline:
+    if not re.search(words[fault], headline):
         found.append(f"does not say {words[fault]!r}: {headline!r}")
     return [f"{cell}: {problem}" for problem in found]
 
 
 def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
-    deadlines = ",".join(f"{name}={seconds}" for name, seconds in DEADLINES.items())
+    deadlines = ",".join(f"waits_{name}={WAITING_S}" for name in STAGES)
     options = ("--ranks=4", f"--deadline={deadlines}", f"--rank-grace={GRACE_S}", "--native-stacks=off", "-q")
-    run = inner(MATRIX, *options, conftest=WATCH, timeout=180)
+    run = inner(MATRIX, *options, conftest=WATCH)
     print(run.output[-6000:])
     lines = {
         line["name"]: line for line in map(json.loads, (tmp_path / "cases.jsonl").read_text().splitlines())
@@ -167,7 +173,7 @@ def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
     for fault in FAULTS:
         for at in STAGES:
             cell = f"{fault}-{at}"
-            wrong += problems(cell, fault, at, run, lines[f"test_cell[{cell}-cell]"])
+            wrong += problems(cell, fault, run, lines[f"test_cell[{cell}-cell]"])
             innocent = f"test_cell[{cell}-next]"
             if run.outcome(innocent) != "passed" or lines[innocent]["record"] != {
                 "fault": "",
@@ -177,7 +183,6 @@ def test_fault_matrix(inner: Inner, tmp_path: Path) -> None:
                 wrong.append(f"the case after {cell}: {run.cases[innocent]}")
     assert not wrong, "\n".join(wrong)
     assert not left_behind(tmp_path)
-    print(f"fault matrix: {len(lines)} cases in {run.seconds:.0f} s")
 
 
 HANG = f"""
@@ -199,17 +204,18 @@ def py_spy_works() -> bool:
     tool = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if tool is None:
         return False
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"]) as child:
-        time.sleep(0.5)
+    waits = "import time; print(flush=True); time.sleep(3600)"
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         done = subprocess.run([tool, "dump", "--pid", str(child.pid)], capture_output=True, check=False)
         child.kill()
     return done.returncode == 0
 
 
-def test_a_hang_leaves_every_ranks_stacks_and_ends_in_time(inner: Inner, tmp_path: Path) -> None:
-    run = inner(HANG, "--ranks=3", "--deadline=cold=1")
+def test_a_hang_ends_and_leaves_every_ranks_stacks(inner: Inner, tmp_path: Path) -> None:
+    run = inner(HANG, "--ranks=3", "--deadline=cold=5")
     assert run.code == 1
-    assert run.seconds < 1 + 10 + 5, "deadline, 10 s to end, and the start of Python"
     message = run.message("test_hangs")
     assert "deadline of cold passed: rank 1 of 3" in message
     assert "ranks 0, 2 wait for rank 1" in message

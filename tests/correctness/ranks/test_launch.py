@@ -15,6 +15,7 @@ import pytest
 
 from fixtures.ranks.messages import Enroll
 from fixtures.ranks.peers import find_misfit
+from tests.correctness.patience import PATIENCE_S
 
 Project = Callable[..., Path]
 Environment = Callable[..., dict[str, str]]
@@ -58,7 +59,7 @@ CASES = """
 """
 
 LIGHT = """
-    import os, signal, time
+    import os, pathlib, signal, time
     import pytest
     from fixtures.ranks import all_gather_object_oob, current_rank
 
@@ -71,7 +72,9 @@ LIGHT = """
         if os.environ.get("KILL") == str(current_rank().rank):
             os.kill(os.getppid(), signal.SIGKILL)
         all_gather_object_oob(None)
-        time.sleep(float(os.environ.get("PAUSE", "0")))
+        if pause := os.environ.get("PAUSE"):
+            pathlib.Path("paused").touch()
+            time.sleep(float(pause))
 """
 
 FINISHED = """
@@ -128,9 +131,9 @@ def started(
             process.communicate()
 
 
-def outputs(processes: list[subprocess.Popen[str]], timeout: float = 60.0) -> list[tuple[int, str]]:
+def outputs(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and output of each, once all have ended."""
-    ended = [process.communicate(timeout=timeout)[0] for process in processes]
+    ended = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, ended, strict=True)]
 
 
@@ -142,7 +145,7 @@ def test_torchrun(project: Project, inner_environment: Environment, read_cases: 
         env=inner_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     output = done.stdout + done.stderr
@@ -208,15 +211,15 @@ def test_sigterm_ends_the_session_in_order(
     project: Project, inner_environment: Environment, free_port: int, read_cases: Any
 ) -> None:
     folder = project(test_inner=LIGHT)
-    environments = [inner_environment(**slurm(rank, 2, free_port, PAUSE="60")) for rank in (0, 1)]
+    environments = [
+        inner_environment(**slurm(rank, 2, free_port, PAUSE=str(2 * PATIENCE_S))) for rank in (0, 1)
+    ]
     with started(folder, environments) as processes:
-        log = folder / "logs" / "rank000.log"
-        until = time.monotonic() + 30
-        while not log.exists() and time.monotonic() < until:
+        until = time.monotonic() + PATIENCE_S
+        while not (folder / "paused").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        time.sleep(0.5)
         processes[0].send_signal(signal.SIGTERM)
-        ended = outputs(processes, timeout=20)
+        ended = outputs(processes)
     assert [code for code, _ in ended] == [143, 143], ended
     assert "received SIGTERM" in ended[0][1]
     assert read_cases(folder / "junit.xml")["test_one"][0] == "passed"
@@ -236,11 +239,11 @@ def test_contradictory_ranks_are_named(
     folder = project(test_inner=LIGHT)
     second = inner_environment(**slurm(1, 2, free_port, **change))
     environments = [inner_environment(**slurm(0, 2, free_port)), second]
-    with started(folder, environments, "--deadline=collect=3") as processes:
+    with started(folder, environments, "--deadline=collect=10") as processes:
         ended = outputs(processes)
     assert all(code != 0 for code, _ in ended), ended
     assert any(sentence in text for _, text in ended), ended
-    assert "rank 1 of 2 never arrived within 3 s" in "".join(text for _, text in ended)
+    assert "rank 1 of 2 never arrived within 10 s" in "".join(text for _, text in ended)
 
 
 def test_ranks_that_collect_other_items_do_not_run(

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.correctness.patience import PATIENCE_S
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "salloc", "scancel", "scontrol", "sinfo", "squeue", "setpriv")
 GPUS = 8
-START_S, STOP_S = 30.0, 20.0
+START_S, STOP_S = 300.0, 60.0
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
 FOREIGN = ("SLURM", "SBATCH", "SALLOC", "SRUN", "PYTEST", "REFIT", "CONTAINER_")
 
@@ -137,7 +139,7 @@ class Cluster:
         self,
         *command: str | Path,
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = PATIENCE_S,
         cwd: Path | None = None,
         **extra: str,
     ) -> subprocess.CompletedProcess[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.records import Run, read_run
+from tests.correctness.patience import PATIENCE_S
 from tests.correctness.slurm.cluster import ENDED, Cluster, Job, running, why_not
 
 ROOT = Path(__file__).resolve().parents[3]
 NODES = 5
-JOB_S = 240.0
+JOB_S = PATIENCE_S
 """Seconds that a job may take: importing torch and Megatron on every task, on two busy processors."""
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sys.executable}
 PLUGINS = ("options", "ranks", "records")

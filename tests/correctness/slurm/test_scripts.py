@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.correctness.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT, FLAGS_SCRIPT = "benchmark_refit_kimi_k2.sh", "benchmark_refit_sbatch.sh"
 STUB = """#!/usr/bin/env bash
@@ -52,7 +54,7 @@ class Scripts:
         }
         command = ["bash", str(script), *arguments]
         env = kept | job | ours | environ
-        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
 
     @property
     def asked(self) -> list[str]:

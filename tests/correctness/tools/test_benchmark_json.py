@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.records import check_run, read_run
+from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 RUN = "tests/perf --scenario s6 --engine packed --ranks 2 --iterations 3 --run-name bench -q"
@@ -26,7 +27,9 @@ def test_pytest_benchmark_compares_two_files_of_ours(tmp_path: Path) -> None:
     ]
     # pytest-benchmark switches itself off under pytest-xdist, whose worker may be running this test.
     environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert run.returncode == 0, run.stdout
     facts = json.loads(file.read_text())
     (case,) = read_run(tmp_path / "bench.jsonl").cases
@@ -41,7 +44,7 @@ def test_pytest_benchmark_compares_two_files_of_ours(tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest_benchmark", "compare", str(file), str(later), "--columns=min,median"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("s6-collocated-tp16ep8-to-tp8ep16-packed") >= 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.correctness.made_up_runs import case, environment, write_run
+from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "docs" / "examples" / "nightly.sh"
@@ -22,7 +23,7 @@ def _night(store: Path, number: int, ms: float) -> Path:
 def _judge(store: Path, run: Path, suite: int = 0) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "STORE": str(store), "PUBLISH": str(store / "page"), "PYTHON": sys.executable}
     command = [str(SCRIPT), str(run), str(suite)]
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_slowdown_turns_the_night_red_and_keeps_the_baseline_clean(tmp_path: Path) -> None:
@@ -60,4 +61,4 @@ def test_a_failed_suite_keeps_its_exit_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nightly.sh", "nightly.sbatch"])
 def test_scripts_parse(name: str) -> None:
-    subprocess.run(["bash", "-n", str(SCRIPT.with_name(name))], check=True, timeout=20)
+    subprocess.run(["bash", "-n", str(SCRIPT.with_name(name))], check=True, timeout=PATIENCE_S)

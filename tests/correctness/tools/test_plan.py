@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,7 @@ sys.exit(code)
 """VmHWM, not ru_maxrss: the latter keeps the high water mark of the process that forked this one."""
 
 
-def test_full_kimi_k2_is_planned_in_10_s_and_1_gb_without_torch() -> None:
-    began = time.perf_counter()
+def test_full_kimi_k2_is_planned_in_1_gb_without_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURED],
         capture_output=True,
@@ -34,7 +32,6 @@ def test_full_kimi_k2_is_planned_in_10_s_and_1_gb_without_torch() -> None:
         check=True,
         cwd=Path(__file__).parents[3],
     )
-    assert time.perf_counter() - began < 10
     megabytes, torch = done.stderr.split()[-2:]
     assert int(megabytes) < 1000
     assert torch == "False"

@@ -20,6 +20,7 @@ from fixtures.views.report.page import page
 from fixtures.views.report.questions import answers
 from tests.correctness.golden import assert_golden
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
+from tests.correctness.patience import PATIENCE_S
 from tools import report
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -366,6 +367,6 @@ def test_a_browser_shows_it_without_errors_or_sideways_scrolling(
         f"--user-data-dir={tmp_path / 'profile'}",
         f"file://{tmp_path}/frame.html",
     ]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert "<title>sideways 0, sections 5</title>" in shown.stdout
     assert "CONSOLE" not in shown.stderr
