@@ -1,12 +1,15 @@
-# Two commands: `make bench` runs the main job, `make test` passes all tests. Both create .venv first.
+# `make bench` runs the main job, `make test` passes all tests, `make check` is what a change must pass.
+# All create .venv first, with the versions of constraints.txt (CONSTRAINTS=/dev/null: the newest that fit).
 SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP_ARGS ?=
 WORKERS ?= 2
 ARGS ?=
+CONSTRAINTS ?= constraints.txt
 
-.PHONY: bench test slurm lint types check setup clean
+.NOTPARALLEL:
+.PHONY: bench test bench-suite slurm format lint types check setup clean
 
 bench: setup
 	$(PY) -m pytest tests/perf $(ARGS)
@@ -14,23 +17,34 @@ bench: setup
 test: setup
 	$(PY) -m pytest tests/correctness -m 'not slurm' -n $(WORKERS) --dist loadfile $(ARGS)
 
+# format, lint, types, tests; ends with the tests' own summary
+check: lint types test
+
+# how fast the suite itself is: figures, no limits
+bench-suite: setup
+	$(PY) -m pytest tests/speed $(ARGS)
+
 # jobs on a Slurm that is started on this machine; skipped, with the reason, where Slurm is not installed
 slurm: setup
 	$(PY) -m pytest tests/correctness/slurm -m slurm $(ARGS)
 
+format: setup
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
 lint: setup
-	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
 
 types: setup
 	$(PY) -m mypy
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml tools/find_python.sh
+$(VENV)/.installed: pyproject.toml constraints.txt tools/find_python.sh
 	python="$$(bash tools/find_python.sh)" && "$$python" -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip $(PIP_ARGS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
+	$(PY) -m pip install --quiet $(PIP_ARGS) --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
 clean:
