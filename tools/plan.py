@@ -15,7 +15,7 @@ from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, measure_ladder
 from fixtures.planning.figure import draw_traffic
-from fixtures.planning.predict import Fitted, Way, early_measurements, fit, measured_cases, predict
+from fixtures.planning.predict import MIN_CASES, Fitted, Way, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
 from fixtures.planning.tables import (
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--figure", type=Path, metavar="FILE", help="write the traffic matrices (.png, .svg or .pdf)")
     add("--predict", action="store_true", help="predict each engine's time at full size; no measurement")
     add("--runs", action="append", metavar="FILE", help="results to predict from; default: those of "
-        "results/reference, else what was measured before this suite")  # fmt: skip
+        "results/reference")  # fmt: skip
     add("--exact", action="store_true", help="run Megatron's planner for all ranks on a narrow model, check "
         "every element, repaired and as shipped")  # fmt: skip
     add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
@@ -97,7 +97,7 @@ def _order(text: str) -> tuple[int, ...]:
 
 
 def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
-    """Engines fitted to the named runs, else to the committed ones, else to the early measurements."""
+    """Engines fitted to the named runs, else to the committed ones."""
     from fixtures.records import RecordError, read_runs
 
     committed = sorted(map(str, COMMITTED.parent.glob("*.jsonl")))
@@ -105,10 +105,10 @@ def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
         runs = read_runs(sources or committed)
     except RecordError as error:
         raise CaseError(str(error)) from None
-    measured = measured_cases(runs, plans[0].fabric)
-    if sources and not measured:
-        raise CaseError(f"{', '.join(sources)}: no passed case on GPUs to predict from")
-    return fit(measured or early_measurements())
+    fitted = fit(measured_cases(runs, plans[0].fabric))
+    if not fitted:
+        raise CaseError(f"no engine has {MIN_CASES} passed cases on GPUs in these runs to predict from")
+    return fitted
 
 
 def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argparse.Namespace) -> None:

@@ -156,6 +156,8 @@ def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -
     predictions = json.loads(capsys.readouterr().out)["predictions"]
     assert [p["order"] for p in predictions] == ["megatron", "best"]
     assert not any(p["measured"] for p in predictions)
+    assert "?: more ranks, or NICs, than were ever measured" in told
+    assert all("128 ranks (measured: at most 2)" in why for p in predictions for why in p["outside"].values())
 
 
 def test_predicting_from_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
