@@ -77,7 +77,7 @@ def _facts(trend: Trend) -> dict[str, object]:
         for c in trend.changes
     ]
     return {
-        "case": trend.series.key._asdict(),
+        "case": trend.series.key.facts(),
         "system": trend.series.system,
         "metric": trend.metric.name,
         "points": points,

@@ -37,7 +37,7 @@ def environment(started: str = "2030-01-01T00:00:00+00:00", **identity: object) 
     observation = {"started": started, "hosts": ["node01"], "git_commit": "0123456789ab", "load": 0.5}
     return {
         "type": "environment",
-        "schema": "1.0",
+        "schema": "2.0",
         "run": "night",
         "identity": {**IDENTITY, **identity},
         "observation": observation,
@@ -64,12 +64,15 @@ def case(
     slowest = [max(column) for column in zip(*rows, strict=True)]
     line = {
         "type": "case",
-        "schema": "1.0",
+        "schema": "2.0",
         "scenario": scenario.id,
+        "placement": "megatron",
         "twin": [4, 4],
         "model": "kimi-k2",
         "num_layers": 61,
         "engine": engine,
+        "method": "nvshmem" if engine != "megatron" else scenario.method,
+        "options": {},
         "transport": "nvshmem" if engine != "megatron" else scenario.method,
         "ranks": ranks,
         "status": "passed",
@@ -86,7 +89,7 @@ def case(
         "source": {"tp": scenario.source.tp, "ep": scenario.source.ep},
         "target": {"tp": scenario.target.tp, "ep": scenario.target.ep},
         "mode": scenario.mode,
-        "method": scenario.method,
+        "scenario_method": scenario.method,
         "purpose": scenario.purpose,
         "peak_extra_bytes": 2_600_000_000,
         "verdict": "not comparable",

@@ -125,7 +125,7 @@ def test_a_row_of_the_brief_is_the_briefs_scenario(brief: Scenario) -> None:
 
 
 def test_a_description_is_optional_and_may_hold_colons() -> None:
-    assert parse_scenario("8:8:4:16:collocated:nccl").purpose == "user's own"
+    assert parse_scenario("8:8:4:16:collocated:nccl").purpose == ""
     assert parse_scenario("8:8:4:16:collocated:nccl:TP: halved").purpose == "TP: halved"
 
 

@@ -95,15 +95,17 @@ def test_a_twin_that_divides_no_scenario_is_refused_and_one_that_divides_some_sk
 
 @ON_CPU
 def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
-    """And every engine that runs here, as by default; then --resume finds nothing left to do."""
+    """And every engine that runs here, as by default; named twice it runs once; then --resume finds nothing
+    left to do, and everything where another option makes it another case."""
     options = ("--ranks=3", "--iterations=2", "--warmup=0", "--model=kimi-k2-mini", "--num-layers=2")
     scenario = "--scenario=2:1:1:1:non-collocated:gloo:one rank takes all"
-    done = fork_suite(tmp_path, scenario, *options)
+    done = fork_suite(tmp_path, scenario, f"{scenario} again", *options)
     assert done.code == 0, done.output
+    assert len(done.cases) == len({case["engine"] for case in done.cases})
     assert {case["engine"] for case in done.cases} >= {"megatron"}
     for case in done.cases:
         assert (case["scenario"], case["purpose"]) == (
-            "own-non-collocated-tp2ep1-to-tp1ep1",
+            "own-non-collocated-tp2ep1-to-tp1ep1-gloo",
             "one rank takes all",
         )
         assert (case["num_layers"], case["ranks"], case["mismatches"]) == (2, 3, 0)
@@ -112,6 +114,8 @@ def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
     again = fork_suite(tmp_path, scenario, *options, f"--resume={file}")
     assert again.code == 0, again.output
     assert f"{len(done.cases)} deselected" in again.output
+    other = fork_suite(tmp_path, scenario, *options, f"--resume={file}", "--no-repairs", "--collect-only")
+    assert "deselected" not in other.output
 
 
 @ON_CPU

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 FIELDS = (
-    "type", "scenario", "twin", "model", "engine", "transport", "ranks", "status", "reason", "cold_ms",
+    "type", "scenario", "placement", "twin", "model", "num_layers", "engine", "method", "options",
+    "transport", "ranks", "status", "reason", "cold_ms",
     "warm_ms", "floor_ms", "dst_bytes", "moved_bytes", "elements_verified", "mismatches", "expected_ms",
     "verdict",
 )  # fmt: skip

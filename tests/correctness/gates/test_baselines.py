@@ -219,11 +219,11 @@ def test_bad_gates_are_one_sentence(text: str) -> None:
 
 BROKEN = {
     "not toml": ("a = ", "is not TOML"),
-    "other major": ('schema = "9.0"', "has schema 9.0; this suite reads 1.x."),
-    "no system": ('schema = "1.0"', "misses the key 'system'"),
+    "other major": ('schema = "9.0"', "has schema 9.0; this suite reads 2.0 and 1.0."),
+    "no system": ('schema = "2.0"', "misses the key 'system'"),
     "bounds": (
-        'schema = "1.0"\n[system]\nname = "x"\nidentity = {}\n[[reference]]\nscenario="s"\ntwin=[1,1]\n'
-        'model="m"\nengine="e"\nranks=8\nmetric="warm_ms"\nvalue=9\nlower=1\nupper=2\nunit="ms"',
+        'schema = "2.0"\n[system]\nname = "x"\nidentity = {}\n[[reference]]\nscenario="s"\ntwin=[1,1]\n'
+        'model="m"\nengine="e"\nmethod="gloo"\nmetric="warm_ms"\nvalue=9\nlower=1\nupper=2\nunit="ms"',
         r"has an unusable entry: value 9 outside \[1, 2\].",
     ),
 }

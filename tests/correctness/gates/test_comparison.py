@@ -121,6 +121,12 @@ def test_incomparable_names_the_facts(tmp_path) -> None:  # noqa: ANN001
 
 
 OUTCOME_CASES = {
+    "breaks before it is prepared": (
+        [case(transport="ipc")] * 7,
+        [case(transport=None, status="failed", reason="no memory", ranks=8, cold_ms=None)] * 7,
+        "worse",
+        "no memory",
+    ),
     "breaks": (
         [case()] * 7,
         [case()] * 6 + [case(status="failed", reason="rank 3 died")],
@@ -162,8 +168,10 @@ def test_outcomes_come_before_times(tmp_path, name: str) -> None:  # noqa: ANN00
     base = [read_run(write_run(tmp_path / f"b{i}.jsonl", [c])) for i, c in enumerate(old)]
     fresh = [read_run(write_run(tmp_path / f"n{i}.jsonl", [c])) for i, c in enumerate(new)]
     fresh = fresh or [read_run(write_run(tmp_path / "n.jsonl", []))]
-    row = next(row for row in compare(base, fresh).rows if row.metric == "passed")
+    comparison = compare(base, fresh)
+    row = next(row for row in comparison.rows if row.metric == "passed")
     assert row.outcome == outcome
+    assert (comparison.exit_code == 1) == (outcome == "worse")
     assert words in row.sentence
 
 

@@ -8,7 +8,7 @@ from tests.correctness.made_up_runs import environment
 
 def test_the_environment_line_is_valid_and_has_every_documented_fact() -> None:
     line = collect_environment({"process_group": "gloo", "device": "NVIDIA H200"}, run="r", environ={})
-    assert line_problems({**line, "schema": "1.0"}) == []
+    assert line_problems({**line, "schema": "2.0"}) == []
     assert set(line["identity"]) == set(IDENTITY)
     assert set(line["observation"]) == set(OBSERVATION)
     assert line["identity"]["process_group"] == "gloo"

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.records import RecordError, RunWriter, finished_items, read_run
+from fixtures.cases.identity import CaseId
+from fixtures.records import RecordError, RunWriter, finished_cases, read_run
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 
 
@@ -58,6 +59,7 @@ def test_missing_nullable_fields_are_filled_and_others_named(tmp_path: Path) -> 
 KILLED = """
 import sys
 from pathlib import Path
+from fixtures.cases.identity import CaseId
 from fixtures.records import RunWriter
 from tests.correctness.made_up_runs import case, environment
 writer = RunWriter(Path(sys.argv[1]), environment())
@@ -113,14 +115,10 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         RunWriter(writer.path, environment(), resume=True)
 
 
-def test_only_passed_items_are_finished(tmp_path: Path) -> None:
-    cases = [
-        case("s1", case="t::s1"), skipped("s2", case="t::s2"), case("s3"),
-        case("s6", case="t::s6", status="failed", reason="x"),
-    ]  # fmt: skip
+def test_only_passed_cases_are_finished(tmp_path: Path) -> None:
+    cases = [case("s1"), skipped("s2"), case("s6", status="failed", reason="x")]
     run = read_run(write_run(tmp_path / "r.jsonl", cases))
-    assert finished_items(run.cases, lambda _: True) == {"t::s1"}
-    assert finished_items(run.cases, lambda _: False) == frozenset()
+    assert finished_cases(run.cases) == {CaseId.of(cases[0])}
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -8,21 +8,23 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
 from fixtures.cases.twins import Twin
 from fixtures.records.schema import line_problems
-from fixtures.refit.case import Fit, RefitCase, RunSettings, fit_case
+from fixtures.refit.case import RefitCase, RunSettings, resolve
+from fixtures.refit.devices import Devices
 from fixtures.refit.facts import (
     RankFacts,
+    arriving_facts,
     case_facts,
-    fit_facts,
     floor_facts,
     timing_facts,
     verification_facts,
     wrong_weights,
 )
 
+CPUS = Devices(kind="cpu", ranks=8)
 
-def fitted(key: str, **settings: Any) -> Fit:
-    case = RefitCase(scenario=find_scenario(key), engine="megatron", method="gloo")
-    return fit_case(case, RunSettings(**settings), ranks=8, device_bytes=None)
+
+def fitted(key: str, **settings: Any) -> RefitCase:
+    return resolve(find_scenario(key), "megatron", "gloo", RunSettings(**settings), CPUS)
 
 
 def rank(number: int, mismatches: int = 0, **more: Any) -> RankFacts:
@@ -31,19 +33,19 @@ def rank(number: int, mismatches: int = 0, **more: Any) -> RankFacts:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)
 def test_a_case_that_never_started_has_a_valid_line(scenario: Scenario) -> None:
-    case = RefitCase(scenario=scenario, engine="megatron", method="nccl")
     for settings in (RunSettings(), RunSettings(twin=Twin(a=2), model="kimi-k2-mini", num_layers=2)):
-        line = case_facts(case, settings, 8) | {"status": "skipped", "reason": "no GPUs"}
+        case = resolve(scenario, "megatron", "nccl", settings, CPUS)
+        line = case_facts(case, settings) | {"status": "skipped", "reason": "no GPUs"}
         assert line_problems(line) == []
 
 
 @pytest.mark.parametrize("key", [s.key for s in SCENARIOS])
 def test_bytes_of_the_fullest_rank(key: str) -> None:
     fit = fitted(key)
-    facts = fit_facts(fit)
+    facts = arriving_facts(fit)
     assert facts["dst_bytes"] == local_bytes(fit.model, fit.scenario.target)
     arriving, kept = facts["bytes"]["in"], facts["bytes"]["kept"]
-    assert len(arriving) == len(kept) == facts["ranks"] == fit.scenario.world_size
+    assert len(arriving) == len(kept) == fit.scenario.world_size
     assert facts["moved_bytes"] == max(arriving)
     for world_rank in range(fit.scenario.world_size):
         here = fit.scenario.target_rank(world_rank) is not None
@@ -79,7 +81,7 @@ def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> No
 def test_rates_come_from_the_layouts_and_the_median() -> None:
     fit = fitted("s6")
     facts = timing_facts(fit, [4.0, 2.0, 30.0], [[4.0, 2.0, 30.0]] * 8, device="cpu")
-    moved = fit_facts(fit)["moved_bytes"]
+    moved = arriving_facts(fit)["moved_bytes"]
     assert facts["gbps"] == pytest.approx(moved / 0.004 / 1e9)
     assert facts["verdict"] == "not comparable"
     assert "CPU" in facts["verdict_reason"]

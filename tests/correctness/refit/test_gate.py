@@ -15,7 +15,8 @@ GPUS = {"identity": {"devices_per_host": 8, "settings": {}}}
 def facts(**changes: Any) -> dict[str, Any]:
     record = {
         "scenario": "s6-collocated-tp16ep8-to-tp8ep16", "twin": [8, 8], "model": "kimi-k2", "num_layers": 61,
-        "engine": "megatron", "transport": "nccl", "ranks": 2, "status": "passed", "reason": None,
+        "engine": "megatron", "method": "nccl", "transport": "nccl", "ranks": 2,
+        "status": "passed", "reason": None,
         "warm_ms": [50.0, 52.0, 51.0], "floor_ms": 24.0, "expected_ms": [20, 40], "verdict": "above",
     }  # fmt: skip
     return {**record, **changes}

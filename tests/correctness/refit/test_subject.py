@@ -8,16 +8,17 @@ from fixtures.engines.repairs import apply_repairs
 from fixtures.models.bind import refit_tensors
 from fixtures.ranks import all_gather_object_oob
 from fixtures.ranks.world import World
-from fixtures.refit.case import Fit, RefitCase, RunSettings, fit_case
+from fixtures.refit.case import RefitCase, RunSettings, resolve
+from fixtures.refit.devices import Devices
 from fixtures.refit.subject import Subject, built
 from tests.correctness.small_pairs import agree_on
 
 pytestmark = pytest.mark.distributed
 
 
-def fitted(key: str, world: World) -> Fit:
-    case = RefitCase(scenario=find_scenario(key), engine="megatron", method="gloo")
-    return fit_case(case, RunSettings(num_layers=2), ranks=world.size, device_bytes=None)
+def fitted(key: str, world: World) -> RefitCase:
+    devices = Devices(kind="cpu", ranks=world.size)
+    return resolve(find_scenario(key), "megatron", "gloo", RunSettings(num_layers=2), devices)
 
 
 def kinds(subject: Subject) -> set[str]:

@@ -23,13 +23,13 @@ ACTS = dict(word.split("=") for word in os.environ.get("ACTS", "").split())
 @pytest.mark.distributed
 def test_act(world: Any, refit_case: RefitCase, pytestconfig: pytest.Config) -> None:
     """All ranks add up their numbers; before, one may fail, die, take its pytest process along or sleep."""
-    act, _, rank = ACTS.get(refit_case.scenario.key, "run@-1").partition("@")
+    act, _, rank = ACTS.get(refit_case.full.key, "run@-1").partition("@")
     if world.rank == int(rank):
         perform(act)
     number = torch.tensor([world.rank])
     dist.all_reduce(number)
     assert number.item() == world.size * (world.size - 1) // 2
-    facts = case_facts(refit_case, pytestconfig.stash[SETTINGS], world.size)
+    facts = case_facts(refit_case, pytestconfig.stash[SETTINGS])
     if world.rank == 0:
         publish_record(facts | {"cold_ms": 1.0, "warm_ms": [1.0], "elements_verified": 1})
 

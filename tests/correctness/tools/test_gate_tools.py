@@ -51,7 +51,7 @@ def test_compare_json_and_markdown(folders: tuple, capsys: pytest.CaptureFixture
     assert (row["outcome"], row["base"], row["new"], row["base_runs"]) == ("worse", 30.0, 34.0, 7)
     assert row["low"] <= row["change"] <= row["high"]
     assert compare.main([*folders, "--markdown"]) == 1
-    assert "| ▲ worse | s6-collocated" in capsys.readouterr().out
+    assert "| ▲ worse | s6 direct nvshmem twin 4,4 |" in capsys.readouterr().out
 
 
 def test_compare_of_one_folder_with_itself_by_age(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -81,7 +81,7 @@ BAD = {
     "itself": (["{good}", "{good}"], "Every run of the base is one of the new runs."),
     "empty": (["{good}", "{empty}"], "is empty."),
     "truncated": (["{good}", "{torn}"], "is truncated: it holds no complete line."),
-    "mixed": (["{good}", "{mixed}"], "mixes lines of schema 1.0 and 1.3."),
+    "mixed": (["{good}", "{mixed}"], "mixes lines of schema 2.0 and 1.3."),
     "damaged": (["{good}", "{damaged}"], "is damaged: line 2 is not JSON"),
 }
 
@@ -102,7 +102,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
         "empty": "",
         "torn": '{"type',
         "damaged": f"{first}\n{second[:50]}\n{second}\n",
-        "mixed": f"{first}\n" + second.replace('"1.0"', '"1.3"') + "\n",
+        "mixed": f"{first}\n" + second.replace('"2.0"', '"1.3"') + "\n",
     }
     files = {"good": str(good)} | {key: str(tmp_path / f"{key}.jsonl") for key in texts}
     for key, text in texts.items():
@@ -120,10 +120,7 @@ def test_rebase_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureF
     nights = [str(path) for path in noisy_nights([30.0, 30.2, 29.9, 30.1], tmp_path / "runs")]
     output = tmp_path / "thresholds" / "h200.toml"
     assert rebase.main([*nights, "-o", str(output), "--because", "first nights"]) == 0
-    assert (
-        "new   s6-collocated-tp16ep8-to-tp8ep16 direct/nvshmem twin 4,4 warm_ms: 30."
-        in capsys.readouterr().out
-    )
+    assert "new   s6 direct nvshmem twin 4,4 warm_ms: 30." in capsys.readouterr().out
     text = output.read_text()
     for needed in (
         'because = "first nights"',
@@ -146,7 +143,7 @@ def test_check_results_says_sound_or_why_not(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == f"{good}: sound, 2 cases\n"
     bad = write_run(tmp_path / "bad.jsonl", [case(mismatches=4)])
     assert check_results.main([str(tmp_path)]) == 2
-    assert f"{bad}: case 1 (s6-collocated" in capsys.readouterr().err
+    assert f"{bad}: case 1 (s6 direct nvshmem twin 4,4)" in capsys.readouterr().err
     with good.open("a") as file:
         file.write('{"type": "case", "scena')
     assert check_results.main([str(good)]) == 2

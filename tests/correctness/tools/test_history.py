@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.gates.metrics import WARM, value_of
 from fixtures.records.index import Index
 from fixtures.views.trend import sparkline
 from tests.correctness.made_up_runs import case, environment, noisy_nights, skipped, write_run
@@ -70,6 +71,17 @@ def test_a_damaged_or_foreign_index_is_begun_anew(tmp_path: Path) -> None:
     index.refresh([file])
     assert len(index.series("s6")) == 1
     assert Index(tmp_path / "no" / "folder.sqlite").refresh([file]) == 1
+
+
+@pytest.mark.parametrize(("throttled", "value"), [([], 30.0), ([0, 1], 31.0), ([0, 1, 2], None)])
+def test_history_and_compare_take_one_median(
+    tmp_path: Path, throttled: list[int], value: float | None
+) -> None:
+    line = case("s6", [10.0, 20.0, 30.0, 31.0, 32.0], throttled=throttled)
+    index = Index()
+    index.refresh([write_run(tmp_path / "a.jsonl", [line])])
+    (series,) = index.series("s6")
+    assert series.points[0].values["warm_ms"] == value_of(WARM, line) == value
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
