@@ -44,5 +44,5 @@ def test_looks_and_phases_are_each_engines_own() -> None:
 def test_what_a_method_lacks_is_one_sentence() -> None:
     assert obstacle("megatron", "nccl", "cuda") == ""
     assert obstacle("megatron", "nccl", "cpu") == "method nccl needs CUDA GPUs, and this machine has none"
-    assert obstacle("packed", "nvshmem", "cuda") == "engine packed does not run over nvshmem on a CUDA"
+    assert obstacle("packed", "nvshmem", "cuda") == "engine packed does not run over nvshmem on a GPU"
     assert "nvshmem4py" in obstacle("megatron", "nvshmem", "cuda")
