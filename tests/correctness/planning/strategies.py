@@ -9,6 +9,7 @@ from fixtures.cases.scenarios import Scenario
 TINY = ModelSpec(
     name="tiny", num_layers=2, hidden=6, heads=12, q_lora=12, kv_lora=8, qk_nope=1, qk_rope=4, v_head=1,
     ffn=12, moe_ffn=12, shared_ffn=12, experts=12, topk=2, vocab=12,
+    dense_layers=1, rope_base=50000.0, rope_factor=32.0, routed_scaling=2.827,
 )  # fmt: skip
 SIZES = st.sampled_from([1, 2, 3, 4, 6])
 
