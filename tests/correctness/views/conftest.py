@@ -20,7 +20,6 @@ def _cases(night: int) -> list[dict]:
             "verdict_reason": None,
             "floor_ms": {"s1": 175.0, "s6": 26.1}.get(key),
             "phases_ms": {"copy": ms * 0.9, "barrier": ms * 0.1},
-            "traffic": [[0 if i == j else 10**9 * (i + 1) for j in range(8)] for i in range(8)],
             "gbps": 300.0,
             "verification": {"tensors": 3614},
         }

@@ -82,7 +82,7 @@ def test_the_order_of_the_scenarios_is_drawn_and_tabled(sections: dict[str, Sect
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_a_card_has_its_sizes_phases_ranks_and_bytes(sections: dict[str, Section], number: int) -> None:
+def test_a_card_has_its_sizes_phases_and_ranks(sections: dict[str, Section], number: int) -> None:
     """One table for each figure of a card."""
     card, key = sections["scenarios"], KEYS[number]
     header, *rows = card.table(f"{key}: sizes, checks and memory")
@@ -97,20 +97,16 @@ def test_a_card_has_its_sizes_phases_ranks_and_bytes(sections: dict[str, Section
     ranks = card.table(f"Time of each rank, {D}", number)
     assert ranks[0] == ["rank", "fastest", "median", "slowest"]
     assert [row[0] for row in ranks[1:]] == [str(rank) for rank in range(8)]
-    moved = card.table("Bytes of each rank", number)
-    assert moved[0] == ["rank", "sends", "receives"]
-    assert moved[1:] == [[str(rank), f"{7 * (rank + 1)} GB", f"{35 - rank} GB"] for rank in range(8)]
 
 
 def test_a_cards_figures_are_labelled(sections: dict[str, Section]) -> None:
     figures = sections["scenarios"].figures
-    assert figures[:6] == [
+    assert figures[:5] == [
         "Source layout: TP8,EP8",
         "Target layout: TP8,EP4",
         f"{D}: median 190 ms, 5 samples from 190 ms to 191 ms; expected 30 to 60 ms; floor 175 ms",
         f"{D}: copy 171 ms, barrier 19 ms",
         f"{D}, time of each rank. Even: the ranks' medians lie within 0.7%, iterations within 0.2%.",
-        "Bytes from each rank (rows) to each rank (columns), at most 8 GB in a cell.",
     ]
     assert sum(figure.startswith("Source layout") for figure in figures) == 7
     assert f"{M}: skipped, {REASON}" in figures
