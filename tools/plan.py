@@ -27,8 +27,8 @@ from fixtures.planning.tables import (
     print_replayed,
 )
 
-EXACT_LAYERS = 4
-"""Layers of the narrow model that --exact plans with all 384 experts, unless --num-layers says otherwise."""
+EXACT_MOE_LAYERS = 3
+"""MoE layers of the narrow model that --exact plans with all experts, unless --num-layers says otherwise."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,8 +132,9 @@ def _exact(options: argparse.Namespace) -> int:
     """1 when a repaired plan is wrong."""
     from fixtures.megatron_plan.exact_topology import narrow_model, replay
 
-    layers = find_model("kimi-k2", options.num_layers or EXACT_LAYERS).num_layers
-    model = narrow_model(layers=layers, experts=find_model("kimi-k2").experts)
+    full = find_model(options.model)
+    layers = full.with_layers(options.num_layers or full.dense_layers + EXACT_MOE_LAYERS).num_layers
+    model = narrow_model(full, layers=layers, experts=full.experts)
     console = Console(width=None if sys.stdout.isatty() else 200)
     worst = 0
     for scenario in _scenarios(options):

@@ -83,7 +83,7 @@ def run_suite(
     done = subprocess.run(
         [*start, "pytest", *_arguments(folder, results), *arguments],
         cwd=ROOT,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,7 +105,8 @@ def _arguments(folder: Path, results: Path | None) -> list[str]:
     ]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Of this process, without what a launcher or pytest set in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
     return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
@@ -129,7 +130,7 @@ def _child(output: Path, arguments: list[str]) -> int:
     sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.environ.clear()
-    os.environ.update(_environment())
+    os.environ.update(environment())
     os.chdir(ROOT)
     try:
         return int(pytest.main(arguments))
