@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.cases.inventory import FULL_MODELS, mini
-from fixtures.cases.limits import VERDICTS, comparability, judge_range, middle, range_text
-from fixtures.cases.twins import Twin
+from fixtures.cases.limits import VERDICTS, judge_range, middle, range_text
 
 times = st.floats(0.001, 1e5, allow_nan=False)
 
@@ -42,15 +40,6 @@ def test_what_cannot_be_compared_says_why(
     verdict = judge_range(ms, expected, obstacle)
     assert verdict.word == "not comparable"
     assert reason in verdict.reason
-
-
-def test_only_the_full_model_on_gpus_is_comparable() -> None:
-    for full in FULL_MODELS:
-        assert comparability(full, "cuda") == ""
-        assert comparability(Twin(a=4, b=4).model(full), "cuda") == ""
-        assert "CPU" in comparability(full, "cpu")
-        assert comparability(mini(full), "cuda") == f"{full.name}-mini moves fewer bytes than {full.name}"
-        assert "5 of 61" in comparability(full.with_layers(5), "cuda")
 
 
 def test_a_range_has_one_text_and_one_middle() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
+from fixtures.cases.traffic import received
 from fixtures.cases.twins import Twin
 from fixtures.records.schema import line_problems
 from fixtures.refit.case import RefitCase, RunSettings, resolve
@@ -80,7 +81,7 @@ def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> No
 
 def test_rates_come_from_the_layouts_and_the_median() -> None:
     fit = fitted("s6")
-    facts = timing_facts(fit, [4.0, 2.0, 30.0], [[4.0, 2.0, 30.0]] * 8, device="cpu")
+    facts = timing_facts(fit, [4.0, 2.0, 30.0], [[4.0, 2.0, 30.0]] * 8)
     moved = arriving_facts(fit)["moved_bytes"]
     assert facts["gbps"] == pytest.approx(moved / 0.004 / 1e9)
     assert facts["verdict"] == "not comparable"
@@ -90,17 +91,30 @@ def test_rates_come_from_the_layouts_and_the_median() -> None:
 @pytest.mark.parametrize(
     ("median_ms", "verdict"), [(19.0, "below"), (20.0, "within"), (40.0, "within"), (41.0, "above")]
 )
-def test_a_full_model_on_gpus_gets_a_verdict(median_ms: float, verdict: str) -> None:
-    fit = fitted("s6", model="kimi-k2")
-    facts = timing_facts(fit, [median_ms] * 3, [[median_ms] * 3] * 8, device="cuda")
+def test_the_full_scenario_on_gpus_gets_a_verdict(median_ms: float, verdict: str) -> None:
+    devices = Devices(kind="cuda", ranks=128, ranks_per_gpu=1, gpus=8)
+    settings = RunSettings(model="kimi-k2", twin=Twin())
+    fit = resolve(find_scenario("s6"), "direct", "nvshmem", settings, devices)
+    facts = timing_facts(fit, [median_ms] * 3, [[median_ms] * 3] * 128)
     assert (facts["verdict"], facts["verdict_reason"]) == (verdict, None)
-    cut = fitted("s6", model="kimi-k2", num_layers=2)
-    assert "2 of 61 layers" in timing_facts(cut, [1.0], [[1.0]], device="cuda")["verdict_reason"]
 
 
 def test_no_measured_rate_means_no_floor() -> None:
-    for nothing in (None, {}, {"put_gbps": None}):
-        assert floor_facts(10**9, nothing) == {"floor_ms": None}
-    facts = floor_facts(10_200_000_000, {"put_gbps": 390.0})
-    assert facts["floor_ms"] == pytest.approx(26.15, abs=0.01)
+    fit = fitted("s6")
+    moved = arriving_facts(fit)["moved_bytes"]
+    for nothing in (None, {}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}):
+        assert floor_facts(fit, nothing) == {"floor_ms": None}
+    facts = floor_facts(fit, {"put_gbps": 390.0})
+    assert facts["floor_ms"] == pytest.approx(moved / 390e6)
     assert "390.0 GB/s" in facts["floor_basis"]
+
+
+def test_ranks_that_share_a_gpu_have_its_floor_and_no_link() -> None:
+    devices = Devices(kind="shared", ranks=8, ranks_per_gpu=4, gpus=2)
+    fit = resolve(find_scenario("s6"), "direct", "gloo", RunSettings(model="kimi-k2-mini"), devices)
+    held = [received(fit.model, fit.scenario, rank).total for rank in range(8)]
+    facts = floor_facts(fit, {"device_copy_gbps": 3000.0, "put_gbps": 390.0})
+    assert facts["floor_ms"] == pytest.approx(2 * max(sum(held[0::2]), sum(held[1::2])) / 3000e6)
+    timed = timing_facts(fit, [1.0], [[1.0]] * 8)
+    assert timed["gbps"] is None
+    assert timed["verdict_reason"] == "4 ranks share a GPU"

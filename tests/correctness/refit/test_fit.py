@@ -1,6 +1,7 @@
 """A case cut to the ranks and memory at hand, or one sentence with both numbers."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ H200 = 150_000_000_000
 
 def fit(key: str, ranks: int, device_bytes: int | None = None, **settings: object) -> RefitCase:
     device = "cpu" if device_bytes is None else "cuda"
-    devices = Devices(kind=device, ranks=ranks, device_bytes=device_bytes)
+    devices = Devices(kind=device, ranks=ranks, device_bytes=device_bytes, gpus=8 if device_bytes else 0)
     chosen = RunSettings(**settings)  # type: ignore[arg-type]
     method = "gloo" if device == "cpu" else "nccl"
     return resolve(find_scenario(key), "megatron", method, chosen, devices)
@@ -51,7 +52,7 @@ def test_as_many_layers_as_fit_into_memory(key: str, gigabytes: int) -> None:
 
 def test_memory_for_not_even_one_layer_is_told_in_gigabytes() -> None:
     told = fit("s6", 2, 2 * 10**9).obstacle
-    assert re.fullmatch(r"one layer needs \d+\.\d GB a rank and 1\.2 GB are free", told)
+    assert re.fullmatch(r"one layer needs \d+\.\d GB a rank and 0\.7 GB are free", told)
 
 
 def test_collocated_ranks_hold_both_models() -> None:
@@ -99,3 +100,20 @@ def test_impossible_settings_are_named(settings: dict[str, object], told: str) -
 def test_a_placement_is_the_twins() -> None:
     assert fit("s6", 8).scenario.placement is None
     assert fit("s6", 8, placement="1,0,2,3,4,5,6,7").scenario.placement == (1, 0, 2, 3, 4, 5, 6, 7)
+
+
+def test_a_twin_that_does_the_scenarios_work_goes_before_a_larger_one() -> None:
+    """Scenario 1 on GPUs without NVLink: every twin brings the full scenario's bytes over the NICs."""
+    alone = Devices(kind="cuda", ranks=96, ranks_per_gpu=1, device_bytes=10**12, gpus=1)
+    settings = RunSettings(model="kimi-k2")
+    full = resolve(find_scenario("s1"), "direct", "nvshmem", settings, alone)
+    assert (full.twin, full.other_work) == (Twin(), "")
+    few = resolve(find_scenario("s1"), "direct", "nvshmem", settings, replace(alone, ranks=12))
+    assert (few.scenario.world_size, few.other_work) == (12, "")
+
+
+def test_eight_gpus_of_a_node_do_other_work_than_128() -> None:
+    node = Devices(kind="cuda", ranks=8, ranks_per_gpu=1, device_bytes=10**12, gpus=8)
+    case = resolve(find_scenario("s6"), "direct", "nvshmem", RunSettings(model="kimi-k2"), node)
+    assert case.other_work.startswith("the fullest rank takes 18.")
+    assert case.other_work.endswith("over NICs in the full scenario")
