@@ -6,13 +6,15 @@ import pytest
 
 from fixtures.engines.base import Engine
 from fixtures.health.throttle import ThrottleWatch
-from fixtures.plugins.refit import prepare_or_skip
+from fixtures.plugins.refit import prepared_ms
 from fixtures.ranks import stage
 from fixtures.ranks.world import World
 from fixtures.refit.case import RunSettings
 from fixtures.refit.dossier import Dossier
+from fixtures.refit.places import moved
 from fixtures.refit.subject import Subject
 from fixtures.refit.tracer import Tracer
+from fixtures.refit.watch import Watch
 from fixtures.timing.benchmarking import report_to_benchmark
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Stopwatch
@@ -29,28 +31,32 @@ def test_refit(
     tracer: Tracer,
     benchmark: Any,
 ) -> None:
-    """Cold refit and check, timed warm refits, then new weights, poison, one refit and the check again."""
+    """Cold refit and check, then timed warm refits, each with new weights and checked, then a look inside."""
     subject.renew()
     memory = MemoryMeter(world.device)
 
     stage("cold")
-    cold_ms = stopwatch.wall(lambda: (prepare_or_skip(engine, subject.pair), engine.refit()))
+    before = subject.places()
+    cold_ms = prepared_ms(engine, subject.pair, stopwatch) + stopwatch.wall(engine.refit)
     dossier.prepared(engine, cold_ms)
     memory.pause()
     stage("verify")
-    dossier.verified(subject.verify(), subject.took_ms)
+    dossier.verified(subject.verify().but(moved(before, subject.places())), subject.took_ms)
 
     stage("warm")
     memory.resume()
-    throttle = ThrottleWatch(world.device)
+    watch, throttle = Watch(subject, settings.iterations), ThrottleWatch(world.device)
     mine = stopwatch.repeat(
-        engine.refit, warmup=settings.warmup, iterations=settings.iterations, after_each=throttle.note
+        engine.refit,
+        warmup=settings.warmup,
+        iterations=settings.iterations,
+        around=watch,
+        after_each=throttle.note,
     )
-    samples = dossier.timed(mine, engine.profile(), memory.peak_extra(), throttle)
-    tracer.save(engine)
+    samples = dossier.timed(mine, memory.peak_extra(), throttle)
+    dossier.verified(watch.check(), subject.took_ms, **watch.facts)
 
-    stage("verify")
-    subject.renew()
-    engine.refit()
-    dossier.verified(subject.verify(), subject.took_ms)
+    stage("profile")
+    dossier.profiled(engine.profile())
+    tracer.save(engine)
     report_to_benchmark(benchmark, samples.slowest, dossier.summary)

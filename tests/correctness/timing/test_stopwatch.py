@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fixtures.ranks import all_gather_object_oob
+from fixtures.ranks import agree, all_gather_object_oob
 from fixtures.ranks.world import World
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Samples, Stopwatch
@@ -59,6 +59,35 @@ def test_warm_up_iterations_run_but_do_not_count(world: World) -> None:
     samples = stopwatch.repeat(lambda: calls.append(1), warmup=2, iterations=5)
     assert (len(calls), len(samples)) == (7, 5)
     assert stopwatch.wall(lambda: time.sleep(0.01)) >= 10
+
+
+class Diary:
+    """What happened around, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[object] = []
+
+    def before(self) -> None:
+        self.lines.append("before")
+        time.sleep(0.05)
+
+    def at_once(self) -> None:
+        self.lines.append("at once")
+        time.sleep(0.05)
+
+    def after(self, number: int | None) -> None:
+        self.lines.append(number)
+
+
+@pytest.mark.distributed
+def test_what_is_around_an_operation_is_outside_of_its_time(world: World) -> None:
+    diary = Diary()
+    samples = Stopwatch(world.device).repeat(
+        lambda: diary.lines.append("refit"), warmup=1, iterations=2, around=diary
+    )
+    once = ["before", "refit", "at once"]
+    agree(diary.lines == [*once, None, *once, 0, *once, 1], str(diary.lines))
+    agree(max(samples) < 50, str(samples))
 
 
 def test_memory_that_is_taken_is_seen() -> None:

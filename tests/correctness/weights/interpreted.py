@@ -49,5 +49,13 @@ def compare_all() -> int:
     return compared
 
 
+def gathers() -> None:
+    """Raises AssertionError where the kernel reads other words than those at the addresses."""
+    words = torch.arange(1000, dtype=torch.int16)
+    places = torch.randperm(1000)[:300]
+    assert torch.equal(launches.gather(words.data_ptr() + 2 * places), words[places])
+
+
 if __name__ == "__main__":
+    gathers()
     print(compare_all())
