@@ -10,9 +10,8 @@ from fixtures.engines.copies import (
     CopyError,
     CopyTable,
     Segments,
-    between,
+    bounded,
     buffered,
-    in_pieces,
     join,
     merged,
     region,
@@ -21,6 +20,12 @@ from fixtures.engines.copies import (
 from fixtures.engines.kernel import copy_on_cpu
 
 ITEM = {torch.uint8: 1, torch.bfloat16: 2, torch.float32: 4}
+
+
+def between(segments: Segments, low: int, high: int) -> Segments:
+    """The entries of stream positions [low, high)."""
+    cut = split(segments, np.array([low, high], dtype=np.int64))
+    return cut.take((cut.start >= low) & (cut.start < high))
 
 
 def segments_of(views: list[torch.Tensor]) -> Segments:
@@ -58,7 +63,7 @@ def cut_tensors(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
 @given(pairs=st.lists(cut_tensors(), min_size=1, max_size=5), limit=st.sampled_from([3, 8, 64]))
 def test_join_moves_slices(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: int) -> None:
     sources, targets = [a for a, _ in pairs], [b for _, b in pairs]
-    table = in_pieces(merged(join(segments_of(sources), segments_of(targets))), limit)
+    table = bounded(merged(join(segments_of(sources), segments_of(targets))), limit)
     assert int((table.rows * table.row_bytes).max(initial=0)) <= max(
         limit, int(table.row_bytes.max(initial=0))
     )
@@ -106,7 +111,7 @@ def test_join_splits_unequal_rows() -> None:
 
 def test_empty_tables() -> None:
     none = Segments.concatenate([])
-    table = in_pieces(merged(join(none, none)))
+    table = bounded(merged(join(none, none)))
     assert len(table) == 0
     assert table.nbytes == 0
     copy_on_cpu(table)

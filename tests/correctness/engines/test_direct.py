@@ -134,9 +134,9 @@ def test_no_path_is_one_sentence_on_every_rank() -> None:
 def unreadable() -> str:
     """Rank 0 asks for an address that nobody may read."""
     spec, scenario = twin_of(find_scenario("s6"), 2)
-    readable = mapped.why_not_readable
+    readable = mapped.reading_obstacle
     if dist.get_rank() == 0:
-        mapped.why_not_readable = lambda pid, _address: readable(pid, 8)
+        mapped.reading_obstacle = lambda pid, _address: readable(pid, 8)
     try:
         DirectEngine(planner=synthetic_plan).prepare(build(spec, scenario, dist.get_rank(), CPU))
     except EngineError as error:

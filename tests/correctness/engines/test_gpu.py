@@ -11,7 +11,7 @@ import torch.distributed as dist
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import largest_twin
-from fixtures.engines.copies import CopyTable, in_pieces
+from fixtures.engines.copies import CopyTable, bounded
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.kernel import Launch, kernel_module, resident
 from fixtures.engines.packed import PackedEngine
@@ -56,7 +56,7 @@ def test_kernel_copies_any_shape(launch: Launch) -> None:
     source = torch.randint(0, 256, (4 << 20,), dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     table = random_table(rng, source.data_ptr(), target.data_ptr(), source.numel())
-    pieces = in_pieces(table)
+    pieces = bounded(table)
     stream = torch.cuda.current_stream().cuda_stream
     resident(pieces, device).run(0, len(pieces), stream, launch)
     wanted = moved_by_hand(

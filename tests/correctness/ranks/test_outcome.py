@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from fixtures.ranks import flight
 from fixtures.ranks.deadlines import Clocks, Deadlines
-from fixtures.ranks.digest import digest
 from fixtures.ranks.messages import Look, PhaseReport, Place
 from fixtures.ranks.outcome import merge, ranks_text
 from fixtures.ranks.result import CaseResult, Trouble
 from fixtures.ranks.stacks import standing
-from fixtures.ranks.traps import known_trap
+from fixtures.ranks.whereabouts import digest, known_trap
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
 TORCH = "/site-packages/torch/distributed"
