@@ -23,10 +23,10 @@ def _step(words: torch.Tensor, shard: Shard, share: float, number: int) -> None:
     flips = np.zeros(elements, dtype=np.int16)
     flips[which] = rng.integers(1, 1 << 15 if number % 3 == 1 else 4, len(which))
     index = np.ix_(*(_positions(spans) for spans in shard.spans))
-    mine = torch.from_numpy(flips.reshape(param.shape)[index]).to(words.dtype)
+    mine = torch.from_numpy(flips.reshape(param.shape)[index]).to(words.device, words.dtype)
     words.bitwise_xor_(mine)
     if number % 5 == 2 and words.dtype == torch.int16:
-        special = torch.from_numpy(SPECIAL)[mine.long() % 4]
+        special = torch.from_numpy(SPECIAL).to(words.device)[mine.long() % 4]
         words.copy_(torch.where(mine != 0, special, words))
 
 

@@ -1,0 +1,235 @@
+"""The delta engine's kernels against the codec, and the engine between ranks that have or share GPUs."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.engines.delta import FIRST, OVERWRITTEN, DeltaEngine
+from fixtures.engines.delta_codec import Encoded, apply, digest, encode
+from fixtures.engines.delta_mapped import SOURCE, THREADS, MappedDelta
+from fixtures.engines.delta_tiles import TILE_BYTES, Tiles
+from fixtures.engines.kernel import kernel_module
+from tests.correctness.engines.gang import run_ranks
+from tests.correctness.engines.synthetic import build, poison, synthetic_plan
+from tests.correctness.engines.test_delta_codec import KINDS, changed_words
+from tests.correctness.engines.test_packed import twin_of
+from tests.correctness.engines.updates import Training
+
+TABLE_BYTES = 1 << 16
+
+
+def tiles_of(rng: np.random.Generator, base: int, size: int) -> Tiles:
+    """Tiles of random shape and alignment that do not overlap."""
+    rows, at = [], 0
+    while True:
+        align = int(rng.choice([1, 2, 4, 16, 256]))
+        count = int(rng.choice([1, 1, 1, 2, 7, 128]))
+        width = max(int(rng.integers(1, TILE_BYTES // count + 1)) // align, 1) * align
+        width = TILE_BYTES if rng.random() < 0.3 and count == 1 else width
+        stride = width if count == 1 else width + int(rng.integers(0, 5)) * align
+        begin = -(-at // align) * align
+        at = begin + (count - 1) * stride + width
+        if at > size:
+            return Tiles(table=np.array(rows))
+        rows.append([base + begin, count, width, stride])
+
+
+class OneStream:
+    """A source, a snapshot, one window and a target on one GPU, without ranks."""
+
+    def __init__(self, source: torch.Tensor, target: torch.Tensor, seed: int) -> None:
+        self.device = source.device
+        self.tiles, theirs = (
+            tiles_of(np.random.default_rng(seed), t.data_ptr(), t.numel()) for t in (source, target)
+        )
+        self.shape, count = self.tiles.shape, len(self.tiles)
+        self.snapshot = torch.zeros(self.shape.nbytes, dtype=torch.uint8, device=self.device)
+        self.window = torch.zeros(64 + TABLE_BYTES + self.shape.nbytes, dtype=torch.uint8, device=self.device)
+        base = self.window.data_ptr()
+        numbers = np.arange(count)
+        self.arrays = {
+            "tiles": self.tiles.table,
+            "target": theirs.table,
+            "first_block": self.shape.first_block,
+            "wanted": np.arange(count + 1, dtype=np.int32),
+            "places": np.stack([0 * numbers, numbers], axis=1).astype(np.int32),
+            "windows": np.array([[base, base + 64, base + 64 + TABLE_BYTES]]),
+            "counters": np.zeros(8, dtype=np.int64),
+        }
+        self.on_gpu = {
+            name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in self.arrays.items()
+        }
+        self._module = kernel_module(self.device, (), SOURCE)
+
+    def at(self, name: str, offset: int = 0) -> int:
+        return self.on_gpu[name].data_ptr() + offset
+
+    def launch(self, kernel: str, *values: int) -> None:
+        stream = torch.cuda.current_stream(self.device).cuda_stream
+        self._module.launch(kernel, len(self.tiles), THREADS, stream, *values)
+
+    def scan(self) -> Encoded:
+        """Scan; what the window then holds."""
+        self.on_gpu["counters"].zero_()
+        self.launch(
+            "delta_scan", self.at("tiles"), self.at("first_block"), 0, self.snapshot.data_ptr(),
+            self.at("wanted"), self.at("places"), self.at("windows"), self.at("counters"),
+            self.at("counters", 8), self.at("counters", 16),
+        )  # fmt: skip
+        window = self.window.cpu().numpy()
+        entries = window[64 : 64 + 8 * len(self.tiles)].view(np.uint32).reshape(-1, 2).astype(np.int64)
+        payload = window[64 + TABLE_BYTES :]
+        parts = [payload[16 * base : 16 * base + length] for base, length in entries]
+        return Encoded(lengths=entries[:, 1], data=np.concatenate(parts), changed=0 * entries[:, 1])
+
+    def apply(self) -> None:
+        self.launch(
+            "delta_apply", self.at("target"), self.at("places"), 0, self.at("windows"),
+            self.at("counters", 24), self.at("counters", 32),
+        )  # fmt: skip
+
+    def counters(self) -> list[int]:
+        """Units of 16 bytes, digest of the scan, changed words, digest of the apply, status."""
+        return [int(n) for n in self.on_gpu["counters"].cpu().numpy().view(np.uint64)[:5]]
+
+
+def laid(tiles: Tiles, memory: torch.Tensor) -> np.ndarray:
+    """The tiles' words in whole blocks, gathered by hand."""
+    host, out = memory.cpu().numpy(), np.zeros(tiles.shape.nbytes, dtype=np.uint8)
+    for first, (address, rows, width, stride) in zip(
+        tiles.shape.first_block * 512, tiles.table.tolist(), strict=False
+    ):
+        for row in range(rows):
+            begin = address - memory.data_ptr() + row * stride
+            out[first + row * width : first + (row + 1) * width] = host[begin : begin + width]
+    return out.view(np.uint16)
+
+
+def scanned_and_applied(share: float, kind: str, seed: int) -> None:
+    """The window holds the codec's own bytes and digest, and target and snapshot the new state."""
+    device, rng = torch.device("cuda", torch.cuda.current_device()), np.random.default_rng(seed)
+    source = torch.from_numpy(rng.integers(0, 256, 4 << 20, dtype=np.uint8)).to(device)
+    target = torch.zeros_like(source)
+    stream = OneStream(source, target, seed)
+    stream.scan()
+    stream.apply()
+    old = laid(stream.tiles, source)
+    words = source.cpu().numpy().view(np.uint16)
+    source.copy_(torch.from_numpy(changed_words(rng, words, share, kind).view(np.uint8)))
+    new, encoded = laid(stream.tiles, source), stream.scan()
+    wanted = encode(new, old, stream.shape)
+    assert np.array_equal(encoded.lengths, wanted.lengths)
+    assert np.array_equal(encoded.data, wanted.data)
+    stream.apply()
+    _, sealed, changed, arrived, status = stream.counters()
+    assert (sealed, arrived, changed, status) == (
+        digest(wanted),
+        digest(wanted),
+        int(wanted.changed.sum()),
+        0,
+    )
+    assert np.array_equal(stream.snapshot.cpu().numpy().view(np.uint16), new)
+    held = Tiles(table=stream.arrays["target"])
+    assert np.array_equal(laid(held, target), new)
+    apply(old, encoded, stream.shape)
+    assert np.array_equal(old, new)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0, 0.0003, 0.01, 0.1, 0.33, 0.9, 1])
+def test_kernels_write_and_read_what_the_codec_does(share: float, kind: str) -> None:
+    scanned_and_applied(share, kind, seed=5)
+
+
+def damaged_tiles() -> int:
+    """The status after a code byte was changed in the window."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    source = torch.zeros(1 << 20, dtype=torch.uint8, device=device)
+    stream = OneStream(source, torch.zeros_like(source), 5)
+    source[::64] = 1
+    stream.scan()
+    stream.window[64 + TABLE_BYTES] ^= 255
+    stream.apply()
+    return stream.counters()[4]
+
+
+@pytest.mark.gpu
+def test_a_tile_that_no_encoder_writes_is_told() -> None:
+    assert damaged_tiles() == 1
+
+
+def engine_of(**options: Any) -> DeltaEngine:
+    return DeltaEngine(memory_bytes=300_000, planner=synthetic_plan, **options)
+
+
+def train(scenario: Scenario, ranks: int, shares: tuple[float, ...]) -> tuple[int, dict[str, Any], str]:
+    spec, scenario = twin_of(scenario, ranks)
+    pair = build(spec, scenario, dist.get_rank(), torch.device("cuda", torch.cuda.current_device()))
+    training, engine = Training(pair), engine_of()
+    poison(pair)
+    engine.prepare(pair)
+    wrong = 0
+    for share in shares:
+        for _ in range(4):
+            training.step(share)
+            engine.refit()
+            wrong += training.wrong()
+    transport = engine.transport
+    engine.profile()
+    facts = engine.describe()
+    engine.close()
+    return wrong, facts, transport
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)
+def test_every_twin_is_exact(scenario: Scenario) -> None:
+    for wrong, facts, transport in run_ranks(train, 8, scenario, 8, (0, 0.01, 0.1, 1), device="cuda"):
+        assert wrong == 0
+        assert facts["full_refits"] == {FIRST: 1}
+        assert transport == "ipc"
+
+
+def with_fault(fault: str) -> tuple[int, dict[str, int]]:
+    spec, scenario = twin_of(find_scenario("s6"), 2)
+    pair = build(spec, scenario, dist.get_rank(), torch.device("cuda", torch.cuda.current_device()))
+    training, engine = Training(pair), engine_of()
+    poison(pair)
+    engine.prepare(pair)
+    wrong = 0
+    for number in range(5):
+        if number == 3 and dist.get_rank() == 1:
+            mover = engine._mover
+            assert isinstance(mover, MappedDelta)
+            if fault == "chain":
+                mover._in.chains.add_(1)
+            elif fault == "round":
+                bounds, mover._bounds = mover._bounds, [number // 2 for number in mover._bounds]
+            else:
+                poison(pair)
+        training.step(0.02)
+        engine.refit()
+        wrong += training.wrong()
+        if number == 3 and fault == "round" and dist.get_rank() == 1:
+            mover._bounds = bounds
+    return wrong, engine.describe()["full_refits"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("chain", "a stream that continues"),
+        ("round", "a tile that no encoder writes"),
+        ("target", OVERWRITTEN),
+    ],
+)
+def test_planted_faults_are_answered_by_a_full_refit(fault: str, told: str) -> None:
+    for wrong, reasons in run_ranks(with_fault, 2, fault, device="cuda"):
+        assert wrong == 0
+        assert any(reason.startswith(told) for reason in reasons)
