@@ -157,3 +157,8 @@ def test_meets_on_slurms_first_node_at_a_port_of_the_job() -> None:
 def test_says_what_to_set_where_nothing_tells() -> None:
     with pytest.raises(Unreachable, match="mpirun hides rank 0: set MASTER_ADDR"):
         meeting_of(launch(launcher="mpirun"), {})
+
+
+@pytest.mark.parametrize(("local", "world", "together"), [(8, 8, 8), (8, 128, 8), (8, 12, 4), (4, 12, 4)])
+def test_ranks_of_uneven_nodes_are_counted_alike_on_every_node(local: int, world: int, together: int) -> None:
+    assert launch(local_world_size=local, world_size=world).ranks_per_node == together

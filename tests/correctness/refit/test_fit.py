@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.cases.inventory import KIMI_K2
-from fixtures.cases.scenarios import SCENARIOS, find_scenario
+from fixtures.bounds.fabric import Fabric
+from fixtures.cases.inventory import KIMI_K2, ModelSpec
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
 from fixtures.cases.twins import Twin
 from fixtures.refit.case import RESERVED_BYTES, RefitCase, RunSettings, rank_bytes, reserved, resolve
@@ -117,3 +118,21 @@ def test_eight_gpus_of_a_node_do_other_work_than_128() -> None:
     case = resolve(find_scenario("s6"), "direct", "nvshmem", RunSettings(model="kimi-k2"), node)
     assert case.other_work.startswith("the fullest rank takes 18.")
     assert case.other_work.endswith("over NICs in the full scenario")
+
+
+@pytest.mark.parametrize(("per_node", "domains"), [(0, 1), (8, 1), (4, 2), (2, 4), (1, 8)])
+def test_the_best_placement_is_sought_on_the_nodes_at_hand(
+    per_node: int, domains: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Fabric] = []
+
+    def seen(_: str, scenario: Scenario, __: ModelSpec, fabric: Fabric) -> Scenario:
+        asked.append(fabric)
+        return scenario
+
+    monkeypatch.setattr("fixtures.refit.case.parse_placement", seen)
+    devices = Devices(kind="cpu", ranks=8, ranks_per_node=per_node)
+    resolve(find_scenario("s6"), "megatron", "gloo", RunSettings(placement="best"), devices)
+    (fabric,) = set(asked)
+    assert len({fabric.node(rank) for rank in range(8)}) == domains
+    assert len({fabric.domain(rank) for rank in range(8)}) == domains
