@@ -110,7 +110,7 @@ def test_rebase_refuses_bad_runs(tmp_path: Path) -> None:
 
 
 def _warm(ms: float, **fields: object) -> dict:
-    return case(warm_ms=[ms] * 5, **fields)
+    return case(warm_ms=[ms] * 5, **{"floor_ms": None, **fields})
 
 
 def test_gate_baseline_names_each_missed_metric_with_its_numbers(baseline: Baseline) -> None:
@@ -174,7 +174,7 @@ GATES = [
         "warm_ms is 50 ms, expected 20 ms to 40 ms.",
     ),
     ("range", {"verdict": "within", "warm_ms": [30.0] * 3}, "pass", ""),
-    ("range", {"verdict": "below", "warm_ms": [10.0] * 3}, "better", ""),
+    ("range", {"verdict": "below", "warm_ms": [10.0] * 3, "floor_ms": 9.0}, "better", ""),
     (
         "range",
         {"verdict": "not comparable", "verdict_reason": "a CPU says nothing"},
@@ -183,6 +183,19 @@ GATES = [
     ),
     ("floor=1.3", {"warm_ms": [34.0] * 3}, "fail", "1.31 x the floor of 26 ms; allowed are 1.3 x."),
     ("floor=1.3", {"warm_ms": [33.0] * 3}, "pass", ""),
+    ("floor=1.3", {"warm_ms": [25.5] * 3}, "pass", ""),
+    (
+        "floor=1.3",
+        {"warm_ms": [0.004] * 3},
+        "refused",
+        "0.004 ms is below the floor of 26 ms: not all of the refit was timed.",
+    ),
+    (
+        "range",
+        {"verdict": "below", "warm_ms": [10.0] * 3},
+        "refused",
+        "10 ms is below the floor of 26 ms: not all of the refit was timed.",
+    ),
     ("floor=1.3", {"floor_ms": None}, "refused", "the floor of this machine is unknown."),
     (
         "range",

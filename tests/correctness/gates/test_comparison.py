@@ -22,7 +22,7 @@ def runs(tmp_path):  # noqa: ANN001, ANN201
         for index, value in enumerate(medians):
             made += 1
             calibration = {**CALIBRATION, "put_gbps": rates[index]} if rates else None
-            lines = [case(warm_ms=[value] * 5, **fields)]
+            lines = [case(warm_ms=[value] * 5, **{"floor_ms": None, **fields})]
             path = write_run(tmp_path / f"r{made:03d}.jsonl", lines, calibration=calibration)
             found.append(read_run(path))
         return found

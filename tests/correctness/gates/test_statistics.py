@@ -84,7 +84,7 @@ def test_minimum_runs() -> None:
 
 
 def test_values_of_a_case() -> None:
-    line = case(warm_ms=[10, 11, 50, 12, 60], throttled=[2, 4], cold_ms=7.0)
+    line = case(warm_ms=[10, 11, 50, 12, 60], throttled=[2, 4], cold_ms=7.0, floor_ms=None)
     assert value_of(WARM, line) == 11
     assert value_of(WARM, {**line, "throttled": [0, 1, 2]}) is None
     assert value_of(COLD, line) == 7.0

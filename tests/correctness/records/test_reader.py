@@ -151,3 +151,16 @@ def test_docs_and_schema_agree() -> None:
     assert schema_markdown() in text, (
         "run: python -m tools check-results --schema, and paste it into docs/records.md"
     )
+
+
+def test_a_run_counts_once_under_whatever_name(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a.jsonl", [case()], env=environment("2030-01-01T00:00:00+00:00"))
+    other = write_run(tmp_path / "b.jsonl", [case()], env=environment("2030-01-02T00:00:00+00:00"))
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(first.read_bytes())
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(first)
+    runs = read_runs([first, first, str(tmp_path / "*.jsonl"), link, other])
+    assert [run.path.name for run in runs] == ["a.jsonl", "b.jsonl"]
+    assert [len(run.warnings) for run in runs] == [1, 0]
+    assert "copy.jsonl is the same run as" in runs[0].warnings[0]

@@ -42,7 +42,7 @@ def test_a_slowdown_turns_the_night_red_and_keeps_the_baseline_clean(tmp_path: P
         (tmp_path / "good" / run.name).symlink_to(run)
     last = _judge(tmp_path, _night(tmp_path, 26, 33.0))
     assert last.returncode == 1, last.stdout + last.stderr
-    assert "| ▲ worse | s6-collocated" in last.stdout
+    assert "| ▲ worse | s6 direct" in last.stdout
     assert not (tmp_path / "good" / "n026.jsonl").exists()
     assert {path.name for path in (tmp_path / "page").iterdir()} == {
         "page.html",
