@@ -13,7 +13,9 @@ from fixtures.bounds.fabric import as_json as fabric_json
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.cases.updates import parse_update
 from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, measure_ladder
+from fixtures.planning.delta_table import deltas_json, print_deltas
 from fixtures.planning.figure import draw_traffic
 from fixtures.planning.predict import MIN_CASES, Fitted, Way, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
@@ -48,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     add("--predict", action="store_true", help="predict each engine's time at full size; no measurement")
     add("--runs", action="append", metavar="FILE", help="results to predict from; default: those of "
         "results/reference")  # fmt: skip
+    add("--update", metavar="SHARE", help="bound delta refits, which move only what changed, at this share "
+        "of changed weights and at others")  # fmt: skip
     add("--exact", action="store_true", help="run Megatron's planner for all ranks on a narrow model, check "
         "every element, repaired and as shipped")  # fmt: skip
     add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
@@ -65,13 +69,14 @@ def main(argv: list[str]) -> int:
             return _exact(options)
         plans = _plans(options)
         fitted = _fitted(options.runs or [], plans) if options.predict else {}
+        share = parse_update(options.update).share if options.update else None
         if options.figure:
             draw_traffic(plans, options.figure)
             print(f"{options.figure} is written", file=sys.stderr)
     except CaseError as error:
         print(error, file=sys.stderr)
         return 2
-    _show(plans, fitted, options)
+    _show(plans, fitted, share, options)
     return 0
 
 
@@ -111,12 +116,17 @@ def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
     return fitted
 
 
-def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argparse.Namespace) -> None:
+def _show(
+    plans: list[ScenarioPlan], fitted: dict[Way, Fitted], share: float | None, options: argparse.Namespace
+) -> None:
     if options.json:
         predicted = [prediction_json(p) for p in predict(plans, fitted)] if fitted else None
         fabric = fabric_json(plans[0].fabric)
         scenarios = [as_json(plan) for plan in plans]
-        print(json.dumps({"fabric": fabric, "scenarios": scenarios, "predictions": predicted}, indent=1))
+        said = {"fabric": fabric, "scenarios": scenarios, "predictions": predicted}
+        if share is not None:
+            said["deltas"] = [deltas_json(plan, share) for plan in plans]
+        print(json.dumps(said, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 200)
     print_plans(plans, console)
@@ -125,6 +135,8 @@ def _show(plans: list[ScenarioPlan], fitted: dict[Way, Fitted], options: argpars
         print_placements(plans, console)
     if fitted:
         print_predictions(plans, fitted, console)
+    if share is not None:
+        print_deltas(plans, share, console)
     print_fabric(plans[0].fabric, console)
 
 

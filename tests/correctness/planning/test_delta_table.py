@@ -1,0 +1,90 @@
+"""Bounds of delta refits: the encoding's size is the codec's, and every stage is the resource it names."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fixtures.bounds.delta import MEASURED, REFERENCE_COPY_GBS, delta_bound, encoded_share
+from fixtures.bounds.fabric import PRESETS
+from fixtures.bounds.floor import Bound, Load
+from fixtures.cases.inventory import find_model
+from fixtures.cases.scenarios import find_scenario
+from fixtures.engines.delta_codec import Shape, encode
+from fixtures.planning.delta_table import bound_of, holds_up_to, print_deltas, share_text
+from fixtures.planning.summary import ScenarioPlan, plan_scenario
+from tools.plan import main
+
+H100 = PRESETS["8xH100"]
+
+
+@pytest.fixture(scope="module")
+def plan() -> ScenarioPlan:
+    return plan_scenario(find_scenario("s1"), find_model("kimi-k2"), H100)
+
+
+@pytest.mark.parametrize("share", [0.0003, 0.01, 0.03, 0.1, 0.33, 0.6, 1])
+def test_the_encoded_size_is_the_codecs(share: float) -> None:
+    rng = np.random.default_rng(3)
+    shape = Shape(words=np.full(64, 16384))
+    old = rng.integers(0, 1 << 16, int(shape.words.sum()), dtype=np.uint16)
+    which = rng.random(len(old)) < share
+    new = np.where(which, old ^ rng.integers(1, 1 << 16, len(old), dtype=np.uint16), old)
+    encoded = encode(new, old, shape)
+    padded = (-(-encoded.lengths // 16) * 16).sum() + 8 * len(encoded.lengths)
+    assert encoded_share(share) == pytest.approx(padded / new.nbytes, rel=0.03)
+
+
+def one_link(ms: float) -> Bound:
+    loads = (
+        Load(resource="NIC in", place="rank 1", ms=ms, bytes=0),
+        Load(resource="device copy", place="rank 1", ms=1e6, bytes=0),
+    )
+    return Bound(loads=loads, relay_ms=ms)
+
+
+def test_stages_are_scaled_to_the_fabric_and_one_gpus_add_up() -> None:
+    gb = 10**9
+    matrix = np.array([[2 * gb, 3 * gb], [0, 0]])
+    bound = delta_bound(one_link(100), matrix, np.array([4 * gb, 0]), H100, 0.01)
+    slower = REFERENCE_COPY_GBS / H100.copy_gbs
+    (scan, apply) = MEASURED[1, 1:] * slower
+    assert bound.scan_ms == pytest.approx(3 * scan)
+    assert bound.apply_ms == pytest.approx(3 * apply)
+    assert bound.wire_ms == pytest.approx(100 * encoded_share(0.01))
+    assert bound.device_ms == pytest.approx(3 * scan + 4 / H100.copy_gbs * 1e3)
+    assert bound.ms == bound.device_ms
+
+
+def test_a_source_is_read_once_for_several_targets() -> None:
+    matrix = np.array([[0, 10**9, 10**9], [0, 0, 0], [0, 0, 0]])
+    bound = delta_bound(one_link(1), matrix, np.array([10**9, 0, 0]), H100, 0.01)
+    assert bound.scan_ms == pytest.approx(MEASURED[1, 1] * REFERENCE_COPY_GBS / H100.copy_gbs)
+
+
+def test_a_range_holds_exactly_up_to_its_share(plan: ScenarioPlan) -> None:
+    held = holds_up_to(plan, plan.best)
+    assert held is not None
+    assert 0.02 < held < 0.03
+    assert plan.expected_ms is not None
+    assert bound_of(plan.best, held).ms <= plan.expected_ms[1] < bound_of(plan.best, 1.03 * held).ms
+
+
+def test_table_and_texts(plan: ScenarioPlan) -> None:
+    out = io.StringIO()
+    print_deltas([plan], 0.02, Console(file=out, width=220))
+    (row,) = [line for line in out.getvalue().splitlines() if "s1" in line]
+    assert "1,365" in row
+    assert share_text(holds_up_to(plan, plan.best)) in row
+    assert [share_text(s) for s in (None, 0, 0.0003, 0.027, 1)] == ["-", "never", "0.03 %", "2.7 %", "100 %"]
+
+
+def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["s1", "--fabric", "8xH100", "--update", "0.02", "--json"]) == 0
+    (delta,) = json.loads(capsys.readouterr().out)["deltas"]
+    assert delta["share"] == 0.02
+    assert delta["orders"]["megatron"]["dense_floor_ms"] > 20 * delta["orders"]["megatron"]["wire_ms"]
+    assert main(["s1", "--update", "2"]) == 2
+    assert "an update changes a share" in capsys.readouterr().err
