@@ -11,8 +11,8 @@ from fixtures.cases.inventory import ITEM_BYTES, KIMI_K2_MINI, ModelSpec, invent
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.cases.shards import Shard, local_bytes, shard_of
-from fixtures.cases.traffic import received
 from fixtures.cases.twins import largest_twin
+from tests.correctness.traffic import received
 
 TINY = replace(
     KIMI_K2_MINI, num_layers=2, hidden=4, heads=12, q_lora=3, kv_lora=2, qk_nope=1, qk_rope=1, v_head=1,

@@ -15,11 +15,11 @@ from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI, inventory
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import shard_of
-from fixtures.cases.traffic import common_bytes, received
 from fixtures.cases.twins import Twin
 from fixtures.placement.orders import best_placed, best_placement, placed
 from fixtures.placement.sources import megatron_sources, spread_sources, traffic_matrix
 from tests.correctness.planning.strategies import TINY, scenarios
+from tests.correctness.traffic import common_bytes, received
 
 COUNTED = {
     "s1": (68.3, 175, 1365),

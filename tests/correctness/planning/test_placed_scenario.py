@@ -5,8 +5,8 @@ import pytest
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, find_scenario
-from fixtures.cases.traffic import received
 from fixtures.cases.twins import Twin
+from tests.correctness.traffic import received
 
 
 def swapped(count: int) -> tuple[int, ...]:

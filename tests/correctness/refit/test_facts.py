@@ -6,7 +6,6 @@ import pytest
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
-from fixtures.cases.traffic import received
 from fixtures.cases.twins import Twin
 from fixtures.records.schema import line_problems
 from fixtures.refit.case import RefitCase, RunSettings, resolve
@@ -20,6 +19,7 @@ from fixtures.refit.facts import (
     verification_facts,
     wrong_weights,
 )
+from tests.correctness.traffic import received
 
 CPUS = Devices(kind="cpu", ranks=8)
 
