@@ -10,7 +10,7 @@ import torch
 
 from fixtures.cases.errors import CaseError
 from fixtures.engines.base import PROTOCOL, Engine, EngineOptions
-from fixtures.engines.outside import outside_engine
+from fixtures.engines.outside import METHODS, outside_engine
 from fixtures.engines.registry import ENGINES, find_engine, methods_here, obstacle
 from tests.correctness.cli.inner_runs import ROOT, SuiteRun, fork_suite
 
@@ -27,7 +27,11 @@ from megatron.core.resharding.copy_services.nccl_copy_service import NCCLCopySer
 class TeamService(NCCLCopyService):
     pass
 """
-ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService")
+NOWHERE = """
+class ForGpus(PlainEngine):
+    methods = {"cuda": ("nccl",)}
+"""
+ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService", "plain:ForGpus")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """The documents' engine, the same with a fault, and a CopyService, from a folder of their own."""
     folder = tmp_path_factory.mktemp("outside")
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "engines.md").read_text(), re.DOTALL)
-    (folder / "plain.py").write_text(example + FORGETFUL)
+    (folder / "plain.py").write_text(example + FORGETFUL + NOWHERE)
     (folder / "team.py").write_text(SERVICE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -45,12 +49,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
 
 @pytest.mark.skipif(torch.cuda.device_count() > 0, reason="these runs are about gloo ranks on a CPU")
 def test_the_documents_engine_and_a_copy_service_are_exact_and_a_fault_is_named(run: SuiteRun) -> None:
-    plain, forgetful, team = (run.case("s6", name) for name in ENGINES_TRIED)
+    plain, forgetful, team, elsewhere = (run.case("s6", name) for name in ENGINES_TRIED)
     for case in (plain, team):
         assert (case["status"], case["mismatches"]) == ("passed", 0), run.output
         assert case["elements_verified"] > 0
     assert team["engine_facts"] == {"service": "TeamService"}
     assert forgetful["status"] == "failed"
+    assert elsewhere["status"] == "skipped"
+    assert elsewhere["reason"] == "method nccl needs CUDA GPUs, and this machine has none"
     assert "elements are wrong on 1 of 2 target ranks" in forgetful["reason"]
 
 
@@ -103,6 +109,13 @@ def test_a_class_of_three_methods_becomes_a_whole_engine(planted: ModuleType) ->
     assert methods_here("planted:Whole", "nccl", "cpu") == ("gloo",)
     assert obstacle("planted:Whole", "nccl", "cuda") == "engine planted:Whole does not run over nccl on a GPU"
     assert "planted:Whole" not in ENGINES
+
+
+def test_ranks_that_share_gpus_are_for_engines_that_say_so(planted: ModuleType) -> None:
+    planted.Plain = type("Plain", (_Whole,), {"methods": METHODS})
+    sentence = "engine planted:Plain does not run over gloo on a GPU"
+    assert obstacle("planted:Plain", "gloo", "shared") == sentence
+    assert [obstacle("planted:Plain", m, k) for m, k in (("gloo", "cpu"), ("nccl", "cuda"))] == ["", ""]
 
 
 def test_an_entry_point_is_an_engine_by_its_name(

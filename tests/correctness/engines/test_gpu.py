@@ -15,7 +15,7 @@ from fixtures.engines.copies import CopyTable, bounded
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.kernel import Launch, kernel_module, resident
 from fixtures.engines.packed import PackedEngine
-from fixtures.engines.repairs_nvshmem import KERNEL
+from fixtures.engines.repairs import KERNEL
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan
 

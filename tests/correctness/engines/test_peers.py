@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fixtures.engines.peers as peers
-import fixtures.engines.repairs_nvshmem as repair
+import fixtures.engines.repairs as repair
 from fixtures.engines.driver import DriverError
 from fixtures.engines.peers import ALLOCATION_WIDTH, IpcMappings
 
