@@ -106,9 +106,9 @@ def _arguments(folder: Path, results: Path | None) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Of this process, without what a launcher or pytest set in it."""
+    """Of this process, without what a launcher or pytest set in it, and without GPUs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
-    return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def fork_suite(folder: Path, *arguments: str, results: Path | None = None) -> SuiteRun:

@@ -1,5 +1,7 @@
 """Rows of engines: complete, true, and all that the rest of the suite knows of an engine."""
 
+import pytest
+
 from fixtures.bounds.fabric import PRESETS
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import find_scenario
@@ -41,7 +43,8 @@ def test_looks_and_phases_are_each_engines_own() -> None:
     assert all(len(set(kind.phases)) == len(kind.phases) for kind in ENGINES.values())
 
 
-def test_what_a_method_lacks_is_one_sentence() -> None:
+def test_what_a_method_lacks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert obstacle("megatron", "nccl", "cuda") == ""
     assert obstacle("megatron", "nccl", "cpu") == "method nccl needs CUDA GPUs, and this machine has none"
     assert obstacle("packed", "nvshmem", "cuda") == "engine packed does not run over nvshmem on a GPU"

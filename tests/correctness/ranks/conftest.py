@@ -46,9 +46,9 @@ class InnerRun:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without anything a launcher or an outer pytest has set."""
+    """This process's environment without GPUs, or anything a launcher or an outer pytest has set."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **extra}
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": "", **extra}
 
 
 def read_junit(path: Path) -> dict[str, tuple[str, str]]:
