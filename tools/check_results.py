@@ -5,7 +5,7 @@ import sys
 
 from fixtures.records import RecordError, check_run, read_run
 from fixtures.records.reader import expand
-from fixtures.records.schema import schema_markdown
+from fixtures.views.markdown import schema_markdown
 
 
 def main(argv: list[str]) -> int:

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def _print(run: Run, console: Console) -> None:
     """The heading, the table, and how the run ended."""
-    statuses = [case["status"] for case in run.cases]
+    statuses = [case.status for case in run.cases]
     counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("passed", "failed", "skipped"))
     ended = f"ended {run.end['status']}" if run.end else "was cut off"
     console.print(f"{run.name} ({run.path}), begun {run.started or 'unknown'}: {counts}; the run {ended}.")
@@ -43,8 +43,8 @@ def _print(run: Run, console: Console) -> None:
     if run.cases:
         render(list(run.cases), console)
     for case in run.cases:
-        for sentence in case.get("judgement") or []:  # type: ignore[attr-defined]
-            console.print(f"{case['scenario']} {case['engine']}: {sentence}", markup=False)
+        for sentence in case.judgement:
+            console.print(f"{case.label}: {sentence}", markup=False)
 
 
 def _exit_code(run: Run) -> int:

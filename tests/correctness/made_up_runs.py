@@ -8,6 +8,7 @@ import numpy as np
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.records import RunWriter
+from fixtures.records.record import CaseRecord
 
 IDENTITY = {
     "device": "NVIDIA H200",
@@ -49,7 +50,12 @@ def scenario_of(key: str) -> Scenario:
     return next(scenario for scenario in SCENARIOS if scenario.key == key)
 
 
-def case(
+def case(*args: Any, **fields: Any) -> CaseRecord:
+    """A passed case, as `case_line` makes its line."""
+    return CaseRecord.of_line(case_line(*args, **fields))
+
+
+def case_line(
     key: str = "s6",
     warm_ms: Sequence[float] = (30.0, 31.0, 29.0, 30.5, 30.2),
     *,
@@ -58,7 +64,7 @@ def case(
     cold_ms: float | None = 1600.0,
     **fields: object,
 ) -> dict[str, Any]:
-    """A passed case; every rank is a little faster than the slowest, which is rank `ranks - 1`."""
+    """The line of a passed case; each rank is a little faster than the next."""
     scenario = scenario_of(key)
     rows = [[round(ms * (1 - 0.001 * (ranks - 1 - rank)), 6) for ms in warm_ms] for rank in range(ranks)]
     slowest = [max(column) for column in zip(*rows, strict=True)]
@@ -100,27 +106,18 @@ def case(
 
 def skipped(
     key: str = "s1", engine: str = "direct", reason: str = "needs 3 GPUs, has 2", **fields: object
-) -> dict:
+) -> CaseRecord:
     """A case that was not run."""
     empty = dict.fromkeys(
-        (
-            "floor_ms",
-            "cold_ms",
-            "dst_bytes",
-            "moved_bytes",
-            "elements_verified",
-            "mismatches",
-            "verdict",
-            "peak_extra_bytes",
-        )
+        ("floor_ms", "cold_ms", "dst_bytes", "moved_bytes", "peak_extra_bytes", "samples_ms")
     )
-    rest = {"samples_ms": None, "warm_ms": [], "status": "skipped", "reason": reason, "verdict_reason": None}
-    return case(key, engine=engine, **{**empty, **rest, **fields})
+    none = {"elements_verified": 0, "mismatches": 0, "warm_ms": [], "verdict_reason": "nothing was timed"}
+    return case(key, engine=engine, **{**empty, **none, "status": "skipped", "reason": reason, **fields})
 
 
 def write_run(
     path: Path,
-    cases: Iterable[dict],
+    cases: Iterable[CaseRecord],
     *,
     env: dict | None = None,
     calibration: dict | None = None,

@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fixtures.records.index import Index
-from tests.correctness.made_up_runs import case, environment, noisy_nights
+from tests.correctness.made_up_runs import case_line, environment, noisy_nights
 from tests.correctness.patience import PATIENCE_S
 from tests.correctness.ranks.test_crowd import CROWD
 from tools import compare
@@ -74,7 +74,9 @@ def test_plan_of_full_kimi_k2(benchmark: BenchmarkFixture) -> None:
 def nights(tmp_path: Path) -> list[Path]:
     """480 runs of 21 cases each."""
     keys = ("s1", "s2", "s3", "s4", "s5", "s6", "s7")
-    lines = [json.dumps(case(key, [30.0] * 5, engine=engine)) for key in keys for engine in ("a", "b", "c")]
+    lines = [
+        json.dumps(case_line(key, [30.0] * 5, engine=engine)) for key in keys for engine in ("a", "b", "c")
+    ]
     for night in range(480):
         first = json.dumps(environment(f"2030-01-01T00:{night // 60:02d}:{night % 60:02d}"))
         (tmp_path / f"n{night:03d}.jsonl").write_text("\n".join([first, *lines]) + "\n")

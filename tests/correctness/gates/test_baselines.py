@@ -12,6 +12,7 @@ from fixtures.gates import Baseline, find_baseline, gate_refusal, judge, load_ba
 from fixtures.gates.baselines import baseline_text
 from fixtures.gates.toml import toml_text
 from fixtures.records import RecordError, Run, read_run
+from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
 
 PLAIN = (
@@ -109,7 +110,7 @@ def test_rebase_refuses_bad_runs(tmp_path: Path) -> None:
         rebase(noisy, "x")
 
 
-def _warm(ms: float, **fields: object) -> dict:
+def _warm(ms: float, **fields: object) -> CaseRecord:
     return case(warm_ms=[ms] * 5, **{"floor_ms": None, **fields})
 
 
@@ -208,7 +209,7 @@ GATES = [
 
 @pytest.mark.parametrize(("gate", "fields", "word", "ending"), GATES)
 def test_gates_range_and_floor(gate: str, fields: dict, word: str, ending: str) -> None:
-    judged = judge({**case(floor_ms=26.0), **fields}, gate, None, environment())
+    judged = judge(case(**{"floor_ms": 26.0, **fields}), gate, None, environment())
     assert judged.word == word
     assert judged.ok == (word in ("pass", "better", "no reference"))
     assert judged.sentences[0].endswith(ending)

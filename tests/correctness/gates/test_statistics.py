@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fixtures.gates.changes import change_points
-from fixtures.gates.metrics import COLD, MEMORY, PASSED, WARM, machine_rate, value_of
+from fixtures.gates.metrics import BY_NAME, PASSED, WARM, machine_rate, value_of
 from fixtures.gates.rebase import bounds
 from fixtures.gates.statistics import best_p, hodges_lehmann, holm, p_greater, runs_needed, shift_between
 from tests.correctness.made_up_runs import CALIBRATION, case, skipped
@@ -86,9 +86,9 @@ def test_minimum_runs() -> None:
 def test_values_of_a_case() -> None:
     line = case(warm_ms=[10, 11, 50, 12, 60], throttled=[2, 4], cold_ms=7.0, floor_ms=None)
     assert value_of(WARM, line) == 11
-    assert value_of(WARM, {**line, "throttled": [0, 1, 2]}) is None
-    assert value_of(COLD, line) == 7.0
-    assert value_of(MEMORY, line) == 2.6e9
+    assert value_of(WARM, line.having(throttled=(0, 1, 2))) is None
+    assert value_of(BY_NAME["cold_ms"], line) == 7.0
+    assert value_of(BY_NAME["peak_extra_bytes"], line) == 2.6e9
     assert value_of(WARM, skipped()) is None
     assert [value_of(PASSED, c) for c in (line, skipped(), case(status="failed", reason="x"))] == [
         1.0,
@@ -113,7 +113,7 @@ def test_bounds_hold_the_next_run() -> None:
         outside += not low <= runs[7] <= high
     assert outside / trials <= 0.005
     assert bounds([100.0, 100.0, 100.0], WARM) == pytest.approx((97.0, 103.0))
-    assert bounds([0.0, 0.0, 0.0], MEMORY)[0] == 0.0
+    assert bounds([0.0, 0.0, 0.0], BY_NAME["peak_extra_bytes"])[0] == 0.0
 
 
 def _series(noise: float, *levels: tuple[float, int], seed: int = 0) -> list[float]:

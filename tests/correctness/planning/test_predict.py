@@ -20,6 +20,8 @@ from fixtures.planning.predict import (
 from fixtures.planning.ranking import rank_by_floor, rank_by_prediction, reasons
 from fixtures.planning.summary import plan_scenario
 from fixtures.records.reader import Run
+from fixtures.records.record import CaseRecord
+from tests.correctness.made_up_runs import case
 
 TRUTH = {
     ("megatron", "nccl"): {"kilo-ops": 15.0, "wire ms": 1.2, "staging ms": 2.0},
@@ -96,21 +98,18 @@ def test_what_lies_outside_of_what_was_measured_is_said() -> None:
     assert fit([replace(m, nics=True) for m in made_up(way)])[way].outside(2, nics=True) == ""
 
 
-def run_of(case: dict, devices: int = 2) -> Run:
+def run_of(case: CaseRecord, devices: int = 2) -> Run:
     environment = {"type": "environment", "schema": "1.0", "identity": {"devices_per_host": devices}}
     return Run(path=Path("x.jsonl"), environment=environment, calibration={"put_gbps": 200.0}, cases=(case,))
 
 
-def case_line(**changes: object) -> dict:
-    line = {
-        "type": "case", "scenario": SCENARIOS[5].id, "twin": [8, 8], "model": "kimi-k2", "num_layers": 10,
-        "engine": "direct", "transport": "ipc", "status": "passed", "warm_ms": [9.0, 7.0, 8.0],
-    }  # fmt: skip
-    return {**line, **changes}
+def a_case(**changes: object) -> CaseRecord:
+    usual = {"twin": [8, 8], "num_layers": 10, "transport": "ipc"}
+    return case("s6", [9.0, 7.0, 8.0], **{**usual, **changes})
 
 
 def test_cases_of_a_run_carry_the_terms_of_their_twin_and_calibration() -> None:
-    (measured,) = measured_cases([run_of(case_line())], PRESETS["8xH200"])
+    (measured,) = measured_cases([run_of(a_case())], PRESETS["8xH200"])
     assert (measured.way, measured.ms) == (("direct", "ipc"), 8.0)
     plan = plan_scenario(
         Twin(a=8, b=8).scenario(SCENARIOS[5]),
@@ -125,11 +124,11 @@ def test_cases_of_a_run_carry_the_terms_of_their_twin_and_calibration() -> None:
 @pytest.mark.parametrize(
     "run",
     [
-        run_of(case_line(), devices=0),
-        run_of(case_line(status="failed")),
-        run_of(case_line(warm_ms=[])),
-        run_of(case_line(engine="megatron", transport="gloo")),
-        run_of(case_line(scenario="other")),
+        run_of(a_case(), devices=0),
+        run_of(a_case(status="failed")),
+        run_of(a_case().having(warm_ms=())),
+        run_of(a_case(engine="megatron", transport="gloo")),
+        run_of(a_case().having(scenario="other")),
     ],
 )
 def test_what_says_nothing_of_a_gpu_is_left_out(run: Run) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.cases.identity import CaseId
 from fixtures.records import check_run, read_run, read_runs
-from tests.correctness.made_up_runs import case, environment
+from tests.correctness.made_up_runs import case_line, environment
 
 OWN_ID = "own-collocated-tp2ep1-to-tp1ep2-nccl"
 REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference"
@@ -16,7 +16,7 @@ REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference"
 
 def old_line(**fields: Any) -> dict[str, Any]:
     """A case line as schema 1.0 had it."""
-    new = case("s6", **fields)
+    new = case_line("s6", **fields)
     names = ("placement", "options", "scenario_method", "method")
     line = {name: value for name, value in new.items() if name not in names}
     return {**line, "schema": "1.0", "method": new["scenario_method"], "placement": new.get("target_order")}
@@ -25,18 +25,18 @@ def old_line(**fields: Any) -> dict[str, Any]:
 def read_old(folder: Path, line: dict[str, Any]) -> CaseId:
     path = folder / "old.jsonl"
     path.write_text("\n".join(json.dumps(one) for one in ({**environment(), "schema": "1.0"}, line)) + "\n")
-    return CaseId.of(read_run(path).cases[0])
+    return read_run(path).cases[0].id
 
 
 @pytest.mark.parametrize("path", sorted(REFERENCE.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_the_reference_runs_are_sound_and_hold_different_cases(path: Path) -> None:
     run = read_run(path)
     assert check_run(run) == []
-    assert len({CaseId.of(line) for line in run.cases}) == len(run.cases)
+    assert len({line.id for line in run.cases}) == len(run.cases)
 
 
 def test_runs_of_the_same_reference_cases_agree() -> None:
-    runs = {run.path.stem: {CaseId.of(line) for line in run.cases} for run in read_runs([REFERENCE])}
+    runs = {run.path.stem: {line.id for line in run.cases} for run in read_runs([REFERENCE])}
     assert runs["2026-11-22-2xh200"] == runs["2026-11-22-2xh200-b"]
     assert runs["2026-11-22-2xh200-windows"] == runs["2026-11-22-2xh200-windows-b"]
     assert all(("peer-mapping", "off") in key.options for key in runs["2026-11-22-2xh200-windows"])

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.cases.identity import CaseId
 from fixtures.records import RecordError, RunWriter, finished_cases, read_run
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 
@@ -34,7 +33,7 @@ def test_a_new_run_never_overwrites(tmp_path: Path) -> None:
     first = write_run(tmp_path / "run.jsonl", [case("s1")])
     second = write_run(tmp_path / "run.jsonl", [case("s2")])
     assert second.name == "run-2.jsonl"
-    assert "s1" in read_run(first).cases[0]["scenario"]
+    assert "s1" in read_run(first).cases[0].scenario
 
 
 def test_arrays_nan_and_odd_objects_become_json(tmp_path: Path) -> None:
@@ -42,24 +41,24 @@ def test_arrays_nan_and_odd_objects_become_json(tmp_path: Path) -> None:
         "s1", gbps=np.float32(2.5), floor_ms=float("nan"), hosts=np.array(["a"]), iterations=np.int64(5)
     )
     run = read_run(write_run(tmp_path / "run.jsonl", [line]))
-    assert run.cases[0]["gbps"] == 2.5
-    assert run.cases[0]["floor_ms"] is None
-    assert run.cases[0]["iterations"] == 5
+    assert run.cases[0].gbps == 2.5
+    assert run.cases[0].floor_ms is None
+    assert run.cases[0].iterations == 5
 
 
-def test_missing_nullable_fields_are_filled_and_others_named(tmp_path: Path) -> None:
-    line = skipped("s1")
-    del line["cold_ms"], line["engine"]
+def test_a_line_that_breaks_the_schema_is_written_and_named(tmp_path: Path) -> None:
+    line = case("s1", ranks=8).having(ranks=-7)
     with RunWriter(tmp_path / "run.jsonl", environment()) as writer:
         writer.case(line)
-    assert writer.faults == [f"the line of {line['scenario']} (None) misses the field 'engine'."]
-    assert json.loads(writer.path.read_text().splitlines()[1])["cold_ms"] is None
+    assert writer.faults == [
+        f"the line of {line.label} has -7 for 'ranks', which is not a whole number >= 0."
+    ]
+    assert json.loads(writer.path.read_text().splitlines()[1])["ranks"] == -7
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from fixtures.cases.identity import CaseId
 from fixtures.records import RunWriter
 from tests.correctness.made_up_runs import case, environment
 writer = RunWriter(Path(sys.argv[1]), environment())
@@ -80,7 +79,7 @@ def test_sigkill_leaves_every_finished_case(tmp_path: Path, written: int) -> Non
         assert child.poll() is None
     child.send_signal(signal.SIGKILL)
     child.wait()
-    layers = [line["num_layers"] for line in read_run(path).cases]
+    layers = [line.num_layers for line in read_run(path).cases]
     assert layers == list(range(len(layers)))
     assert layers or written == 1
 
@@ -96,7 +95,7 @@ def test_torn_last_line_is_reported_and_resume_cuts_it(tmp_path: Path, cut: int)
         writer.case(case("s3"))
         writer.end("completed")
     run = read_run(path)
-    assert [c["scenario"][:2] for c in run.cases] == (["s1", "s2", "s3"] if cut == 1 else ["s1", "s3"])
+    assert [c.scenario[:2] for c in run.cases] == (["s1", "s2", "s3"] if cut == 1 else ["s1", "s3"])
     assert run.end["cases"] == len(run.cases)
     assert run.resumptions[0]["resumed"] is True
 
@@ -118,7 +117,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def test_only_passed_cases_are_finished(tmp_path: Path) -> None:
     cases = [case("s1"), skipped("s2"), case("s6", status="failed", reason="x")]
     run = read_run(write_run(tmp_path / "r.jsonl", cases))
-    assert finished_cases(run.cases) == {CaseId.of(cases[0])}
+    assert finished_cases(run.cases) == {cases[0].id}
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:

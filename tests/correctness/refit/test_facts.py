@@ -1,5 +1,6 @@
 """What a record says, from layouts and from what the ranks measured."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,16 +8,18 @@ import pytest
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
 from fixtures.cases.twins import Twin
+from fixtures.records.record import CaseRecord
 from fixtures.records.schema import line_problems
 from fixtures.refit.case import RefitCase, RunSettings, resolve
 from fixtures.refit.devices import Devices
 from fixtures.refit.facts import (
     RankFacts,
-    arriving_facts,
-    case_facts,
-    floor_facts,
-    timing_facts,
-    verification_facts,
+    RankTiming,
+    arriving,
+    checked,
+    new_record,
+    rate_and_verdict,
+    timed,
     wrong_weights,
 )
 from tests.correctness.traffic import received
@@ -36,29 +39,31 @@ def rank(number: int, mismatches: int = 0, **more: Any) -> RankFacts:
 def test_a_case_that_never_started_has_a_valid_line(scenario: Scenario) -> None:
     for settings in (RunSettings(), RunSettings(twin=Twin(a=2), model="kimi-k2-mini", num_layers=2)):
         case = resolve(scenario, "megatron", "nccl", settings, CPUS)
-        line = case_facts(case, settings) | {"status": "skipped", "reason": "no GPUs"}
+        record = new_record(case, settings).having(status="skipped", reason="no GPUs")
+        line = {"type": "case", **json.loads(json.dumps(record.line()))}
         assert line_problems(line) == []
+        assert CaseRecord.of_line(line) == record
 
 
 @pytest.mark.parametrize("key", [s.key for s in SCENARIOS])
 def test_bytes_of_the_fullest_rank(key: str) -> None:
     fit = fitted(key)
-    facts = arriving_facts(fit)
-    assert facts["dst_bytes"] == local_bytes(fit.model, fit.scenario.target)
-    arriving, kept = facts["bytes"]["in"], facts["bytes"]["kept"]
-    assert len(arriving) == len(kept) == fit.scenario.world_size
-    assert facts["moved_bytes"] == max(arriving)
+    facts = arriving(fit, None)
+    assert facts.dst_bytes == local_bytes(fit.model, fit.scenario.target)
+    moved, kept = facts.bytes["in"], facts.bytes["kept"]
+    assert len(moved) == len(kept) == fit.scenario.world_size
+    assert facts.moved_bytes == max(moved)
     for world_rank in range(fit.scenario.world_size):
         here = fit.scenario.target_rank(world_rank) is not None
-        assert arriving[world_rank] + kept[world_rank] == (facts["dst_bytes"] if here else 0)
+        assert moved[world_rank] + kept[world_rank] == (facts.dst_bytes if here else 0)
     assert any(kept) == fit.scenario.collocated
 
 
 def test_checks_of_all_ranks_are_added_up() -> None:
-    facts = verification_facts([rank(0), rank(1, 7, faults=("rank 1: w",)), rank(2)])
-    assert (facts["elements_verified"], facts["mismatches"], facts["verified_bytes"]) == (300, 7, 600)
-    assert facts["verification"]["tensors"] == 6
-    assert facts["verification"]["diagnosis"] == ["rank 1: w"]
+    facts = checked([rank(0), rank(1, 7, faults=("rank 1: w",)), rank(2)], {})
+    assert (facts.elements_verified, facts.mismatches, facts.verified_bytes) == (300, 7, 600)
+    assert facts.verification["tensors"] == 6
+    assert facts.verification["diagnosis"] == ["rank 1: w"]
 
 
 def test_exact_weights_leave_nothing_to_say() -> None:
@@ -79,42 +84,55 @@ def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> No
     assert len(rest) == 2 * 4 + 1
 
 
+def timed_case(fit: RefitCase, times: list[float], *throttled: int) -> CaseRecord:
+    one = RankTiming(samples_ms=tuple(times), peak_extra_bytes=1, throttled=throttled, throttle_reasons=())
+    record = new_record(fit, RunSettings()).having(arriving(fit, None))
+    record = record.having(timed([one] * 8, times, [times] * 8))
+    return record.having(**rate_and_verdict(fit, record))
+
+
 def test_rates_come_from_the_layouts_and_the_median() -> None:
-    fit = fitted("s6")
-    facts = timing_facts(fit, [4.0, 2.0, 30.0], [[4.0, 2.0, 30.0]] * 8)
-    moved = arriving_facts(fit)["moved_bytes"]
-    assert facts["gbps"] == pytest.approx(moved / 0.004 / 1e9)
-    assert facts["verdict"] == "not comparable"
-    assert "CPU" in facts["verdict_reason"]
+    record = timed_case(fitted("s6"), [4.0, 2.0, 30.0])
+    assert record.gbps == pytest.approx(record.moved_bytes / 0.004 / 1e9)
+    assert record.verdict == "not comparable"
+    assert "CPU" in record.verdict_reason
+
+
+def test_throttled_iterations_count_neither_for_the_rate_nor_for_the_verdict() -> None:
+    record = timed_case(full_on_gpus(), [30.0, 31.0, 90.0, 91.0], 2, 3)
+    assert (record.warm_median, record.verdict) == (30.5, "within")
+    assert record.gbps == pytest.approx(record.moved_bytes / 0.0305 / 1e9)
 
 
 @pytest.mark.parametrize(
     ("median_ms", "verdict"), [(19.0, "below"), (20.0, "within"), (40.0, "within"), (41.0, "above")]
 )
 def test_the_full_scenario_on_gpus_gets_a_verdict(median_ms: float, verdict: str) -> None:
+    record = timed_case(full_on_gpus(), [median_ms] * 3)
+    assert (record.verdict, record.verdict_reason) == (verdict, None)
+
+
+def full_on_gpus() -> RefitCase:
     devices = Devices(kind="cuda", ranks=128, ranks_per_gpu=1, gpus=8)
     settings = RunSettings(model="kimi-k2", twin=Twin())
-    fit = resolve(find_scenario("s6"), "direct", "nvshmem", settings, devices)
-    facts = timing_facts(fit, [median_ms] * 3, [[median_ms] * 3] * 128)
-    assert (facts["verdict"], facts["verdict_reason"]) == (verdict, None)
+    return resolve(find_scenario("s6"), "direct", "nvshmem", settings, devices)
 
 
 def test_no_measured_rate_means_no_floor() -> None:
     fit = fitted("s6")
-    moved = arriving_facts(fit)["moved_bytes"]
     for nothing in (None, {}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}):
-        assert floor_facts(fit, nothing) == {"floor_ms": None}
-    facts = floor_facts(fit, {"put_gbps": 390.0})
-    assert facts["floor_ms"] == pytest.approx(moved / 390e6)
-    assert "390.0 GB/s" in facts["floor_basis"]
+        assert arriving(fit, nothing).floor_ms is None
+    facts = arriving(fit, {"put_gbps": 390.0})
+    assert facts.floor_ms == pytest.approx(facts.moved_bytes / 390e6)
+    assert "390.0 GB/s" in facts.floor_basis
 
 
 def test_ranks_that_share_a_gpu_have_its_floor_and_no_link() -> None:
     devices = Devices(kind="shared", ranks=8, ranks_per_gpu=4, gpus=2)
     fit = resolve(find_scenario("s6"), "direct", "gloo", RunSettings(model="kimi-k2-mini"), devices)
     held = [received(fit.model, fit.scenario, rank).total for rank in range(8)]
-    facts = floor_facts(fit, {"device_copy_gbps": 3000.0, "put_gbps": 390.0})
-    assert facts["floor_ms"] == pytest.approx(2 * max(sum(held[0::2]), sum(held[1::2])) / 3000e6)
-    timed = timing_facts(fit, [1.0], [[1.0]] * 8)
-    assert timed["gbps"] is None
-    assert timed["verdict_reason"] == "4 ranks share a GPU"
+    facts = arriving(fit, {"device_copy_gbps": 3000.0, "put_gbps": 390.0})
+    assert facts.floor_ms == pytest.approx(2 * max(sum(held[0::2]), sum(held[1::2])) / 3000e6)
+    record = timed_case(fit, [1.0])
+    assert record.gbps is None
+    assert record.verdict_reason == "4 ranks share a GPU"

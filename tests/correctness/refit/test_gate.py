@@ -8,18 +8,15 @@ import pytest
 from fixtures.gates.judgement import Judgement
 from fixtures.plugins import gate as plugin
 from fixtures.plugins.gate import GateKeeper
+from fixtures.records.record import CaseRecord
+from tests.correctness.made_up_runs import case
 
 GPUS = {"identity": {"devices_per_host": 8, "settings": {}}}
 
 
-def facts(**changes: Any) -> dict[str, Any]:
-    record = {
-        "scenario": "s6-collocated-tp16ep8-to-tp8ep16", "twin": [8, 8], "model": "kimi-k2", "num_layers": 61,
-        "engine": "megatron", "method": "nccl", "transport": "nccl", "ranks": 2,
-        "status": "passed", "reason": None,
-        "warm_ms": [50.0, 52.0, 51.0], "floor_ms": 24.0, "expected_ms": [20, 40], "verdict": "above",
-    }  # fmt: skip
-    return {**record, **changes}
+def record(**changes: Any) -> CaseRecord:
+    made = case("s6", [50.0, 52.0, 51.0], engine="megatron", floor_ms=24.0, verdict="above")
+    return made.having(**changes)
 
 
 def reports(outcome: str = "passed") -> list[Any]:
@@ -33,33 +30,33 @@ def reports(outcome: str = "passed") -> list[Any]:
     ("gate", "words"), [("range", "expected 20 ms to 40 ms"), ("floor=1.3", "2.12 x the floor")]
 )
 def test_a_missed_gate_fails_the_call_and_the_record_with_its_numbers(gate: str, words: str) -> None:
-    record, told = facts(), reports()
-    GateKeeper(gate, GPUS).apply(record, told, None)
+    made, told = record(), reports()
+    made = GateKeeper(gate, GPUS).apply(made, told, None)
     assert told[1].outcome == "failed"
     assert told[0].outcome == told[2].outcome == "passed"
-    assert record["status"] == "failed"
-    for text in (told[1].longrepr, record["reason"], record["judgement"][0]):
+    assert made.status == "failed"
+    for text in (told[1].longrepr, made.reason, made.judgement[0]):
         assert "51 ms" in text
         assert words in text
 
 
 @pytest.mark.parametrize("gate", ["range", "floor=1.3"])
 def test_a_met_gate_leaves_the_test_alone(gate: str) -> None:
-    record, told = facts(warm_ms=[25.0, 26.0, 27.0], verdict="within"), reports()
-    GateKeeper(gate, GPUS).apply(record, told, None)
+    made, told = record(warm_ms=(25.0, 26.0, 27.0), verdict="within"), reports()
+    made = GateKeeper(gate, GPUS).apply(made, told, None)
     assert {report.outcome for report in told} == {"passed"}
-    assert (record["status"], record["reason"]) == ("passed", None)
-    assert record["judgement"][0].startswith("pass: ")
+    assert (made.status, made.reason) == ("passed", None)
+    assert made.judgement[0].startswith("pass: ")
 
 
 def test_an_expected_failure_is_an_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Judgement(word="xfail", ok=True, sentences=("scrambled experts",))
     monkeypatch.setattr(plugin, "judge", lambda *_: expected)
-    record, told = facts(status="failed", reason="wrong"), reports("failed")[:2]
-    GateKeeper("range", GPUS).apply(record, told, None)
+    made, told = record(status="failed", reason="wrong"), reports("failed")[:2]
+    made = GateKeeper("range", GPUS).apply(made, told, None)
     assert all(report.outcome == "skipped" for report in told)
     assert all("scrambled experts" in report.wasxfail for report in told)
-    assert record["status"] == "failed"
+    assert made.status == "failed"
 
 
 def test_a_harmful_environment_refuses_the_gate_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from fixtures.plugins.options import SETTINGS
 from fixtures.ranks import publish_record
 from fixtures.refit.case import RefitCase
-from fixtures.refit.facts import case_facts
+from fixtures.refit.facts import new_record
 
 ACTS = dict(word.split("=") for word in os.environ.get("ACTS", "").split())
 
@@ -29,9 +29,9 @@ def test_act(world: Any, refit_case: RefitCase, pytestconfig: pytest.Config) -> 
     number = torch.tensor([world.rank])
     dist.all_reduce(number)
     assert number.item() == world.size * (world.size - 1) // 2
-    facts = case_facts(refit_case, pytestconfig.stash[SETTINGS])
+    record = new_record(refit_case, pytestconfig.stash[SETTINGS])
     if world.rank == 0:
-        publish_record(facts | {"cold_ms": 1.0, "warm_ms": [1.0], "elements_verified": 1})
+        publish_record(record.having(cold_ms=1.0, warm_ms=(1.0,), elements_verified=1).line())
 
 
 def perform(act: str) -> None:

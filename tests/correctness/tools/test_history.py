@@ -8,7 +8,7 @@ import pytest
 from fixtures.gates.metrics import WARM, value_of
 from fixtures.records.index import Index
 from fixtures.views.trend import sparkline
-from tests.correctness.made_up_runs import case, environment, noisy_nights, skipped, write_run
+from tests.correctness.made_up_runs import case, case_line, environment, noisy_nights, skipped, write_run
 from tools import history
 
 
@@ -34,7 +34,9 @@ def test_a_change_of_the_system_is_shown_in_place(tmp_path: Path, capsys: pytest
 
 def test_files_that_are_indexed_are_not_read_again(tmp_path: Path) -> None:
     keys = ("s1", "s2", "s3", "s4", "s5", "s6", "s7")
-    lines = [json.dumps(case(key, [30.0] * 5, engine=engine)) for key in keys for engine in ("a", "b", "c")]
+    lines = [
+        json.dumps(case_line(key, [30.0] * 5, engine=engine)) for key in keys for engine in ("a", "b", "c")
+    ]
     for night in range(48):
         first = json.dumps(environment(f"2030-01-01T00:{night // 60:02d}:{night % 60:02d}"))
         (tmp_path / f"n{night:03d}.jsonl").write_text("\n".join([first, *lines]) + "\n")

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fixtures.records.record import CaseRecord
 from fixtures.views.table import COLUMNS, milliseconds, notes, percentile_95, render, row, size
 from tests.correctness.made_up_runs import case, skipped
 
 
-def cells(record: dict[str, Any]) -> dict[str, str]:
+def cells(record: CaseRecord) -> dict[str, str]:
     return dict(zip(COLUMNS, row(record), strict=True))
 
 
@@ -47,7 +48,7 @@ def test_what_was_not_measured_is_a_dash_and_the_reason_is_below() -> None:
     shown = cells(record)
     assert {shown[name] for name in ("cold", "warm", "p95", "GB/s")} == {"-"}
     assert shown["exact"] == "skipped"
-    assert notes([record]) == [f"s2 {record['engine']}: {record['reason']}"]
+    assert notes([record]) == [f"s2 {record.engine}: {record.reason}"]
 
 
 def test_a_line_is_printed_for_each_case() -> None:
