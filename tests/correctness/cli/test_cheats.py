@@ -18,7 +18,7 @@ UNSEEN = {"by-checksum", "slow-clock"}
 """Not to be found in this run: dense weights change every checksum, and an own clock is not defended."""
 
 SAID = {
-    "idle-by-count": "poison left",
+    "idle-by-count": "454,816 of 454,816 elements are wrong",
     "idle-without-poison": "wrong",
     "wrong-when-timed": "timed refit",
     "late": "late: the weights came",

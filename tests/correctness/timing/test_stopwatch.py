@@ -63,7 +63,7 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[object] = []
 
-    def before(self) -> None:
+    def before(self, _number: int | None) -> None:
         self.lines.append("before")
         time.sleep(0.05)
 
