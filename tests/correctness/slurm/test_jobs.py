@@ -31,7 +31,7 @@ def overtime(cluster: Cluster, workload: Workload, tmp_path_factory: pytest.Temp
 def statuses(job: Submitted) -> dict[str, str]:
     """Status by scenario id of a sound file of records."""
     assert check_run(job.run()) == []
-    return {case["scenario"]: case["status"] for case in job.run().cases}
+    return {case.scenario: case.status for case in job.run().cases}
 
 
 def test_a_failing_and_a_killed_rank_fail_their_cases_only(
@@ -42,7 +42,7 @@ def test_a_failing_and_a_killed_rank_fail_their_cases_only(
     assert (ended.state, ended.exit_code) == ("FAILED", 1), ended.output
     expected = dict.fromkeys(IDS, "passed") | dict.fromkeys(IDS[1:3], "failed")
     assert statuses(job) == expected
-    reasons = [case["reason"] for case in job.run().cases[1:3]]
+    reasons = [case.reason for case in job.run().cases[1:3]]
     for reason, cause in zip(reasons, ("planted failure", "SIGKILL"), strict=True):
         assert reason.startswith("rank 1 of 2")
         assert cause in reason
@@ -69,7 +69,7 @@ def test_a_lost_process_ends_the_job_and_a_new_one_resumes(
     again = submit(cluster, tmp_path / "again", TWO_TASKS, REFIT_RESUME=str(lost.file), **workload)
     ended = again.wait()
     assert (ended.state, ended.exit_code) == ("COMPLETED", 0), ended.output
-    passed = Counter(case["scenario"] for case in lost.run().cases if case["status"] == "passed")
+    passed = Counter(case.scenario for case in lost.run().cases if case.status == "passed")
     assert passed == dict.fromkeys(IDS, 1)
 
 
@@ -109,10 +109,10 @@ def test_all_seven_scenarios_with_ranks_left_idle(cluster: Cluster, tmp_path: Pa
     assert (ended.state, ended.exit_code) == ("COMPLETED", 0), ended.output
     assert statuses(job) == dict.fromkeys(IDS, "passed")
     cases = job.run().cases
-    assert [case["ranks"] for case in cases] == [3, 3, 3, 4, 4, 4, 4]
-    assert all(case["elements_verified"] and not case["mismatches"] for case in cases)
-    assert {len(case["warm_ms"]) for case in cases} == {2}
-    assert [case["expected_ms"] for case in cases] == [list(s.expected_ms or ()) for s in SCENARIOS]
+    assert [case.ranks for case in cases] == [3, 3, 3, 4, 4, 4, 4]
+    assert all(case.elements_verified and not case.mismatches for case in cases)
+    assert {len(case.warm_ms) for case in cases} == {2}
+    assert [case.expected_ms for case in cases] == [s.expected["kimi-k2"] for s in SCENARIOS]
     assert "7 passed" in job.summary()
 
 
@@ -138,13 +138,13 @@ def test_megatron_flags_inside_salloc(cluster: Cluster, tmp_path: Path) -> None:
     assert code == 0, output + errors
     assert "ignored, without effect on a refit here: --seq-length 4096" in errors
     (case,) = read_run(tmp_path / "mine.jsonl").cases
-    assert (case["status"], case["model"], case["num_layers"], case["ranks"]) == (
+    assert (case.status, case.model, case.num_layers, case.ranks) == (
         "passed",
         "kimi-k2-mini",
         2,
         3,
     )
-    assert (case["engine"], case["transport"], len(case["warm_ms"])) == ("megatron", "gloo", 2)
+    assert (case.engine, case.transport, len(case.warm_ms)) == ("megatron", "gloo", 2)
     assert (tmp_path / "mine.summary.txt").exists()
 
 
