@@ -57,6 +57,6 @@ def test_refit(
     dossier.verified(watch.check(), subject.took_ms, **watch.facts)
 
     stage("profile")
-    dossier.profiled(engine.profile())
+    dossier.profiled(engine)
     tracer.save(engine)
     report_to_benchmark(benchmark, samples.slowest, dossier.summary)
