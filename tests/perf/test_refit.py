@@ -45,7 +45,7 @@ def test_refit(
 
     stage("warm")
     memory.resume()
-    watch, throttle = Watch(subject, settings.iterations), ThrottleWatch(world.device)
+    watch, throttle = Watch(subject, settings.iterations, settings.between), ThrottleWatch(world.device)
     mine = stopwatch.repeat(
         engine.refit,
         warmup=settings.warmup,

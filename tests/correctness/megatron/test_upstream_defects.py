@@ -208,6 +208,24 @@ def test_the_plan_cache_serves_a_deeper_model_the_shallow_models_plan(world: Wor
 
 
 @pytest.mark.distributed
+@pytest.mark.defect("tensor-cache")
+def test_a_replaced_buffer_is_not_refitted_any_more(world: World) -> None:
+    scenario, spec = small_case("s6", world.size)
+    with small_pair(scenario, spec, world) as pair:
+        apply_repairs(pair)
+        with prepared_engine(pair) as engine:
+            check = refit_and_verify(pair, engine, world.rank)
+            agree_on([str(check)] if not check.ok else [])
+            for module in pair.target.modules() if pair.target is not None else ():
+                if getattr(module, "expert_bias", None) is not None:
+                    module.expert_bias = module.expert_bias.clone()
+            faults = faults_everywhere(refit_and_verify(pair, engine, world.rank, generation=2).faults)
+    assert faults, mended("tensor-cache")
+    assert {fault.param.rsplit(".", 1)[1] for fault in faults} == {"expert_bias"}
+    assert {fault.likely for fault in faults} == {"poison left: never written"}
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("sent", [(1,), (1, 4)])
 @pytest.mark.defect("broadcast-local-copy")
 def test_a_local_copy_of_the_wrong_shape_is_broadcast(sent: tuple[int, ...], world: World) -> None:

@@ -1,0 +1,61 @@
+"""Moved, reshaped and replaced tensors are told by name; an untouched pair is not."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from fixtures.engines.addresses import Addresses
+
+
+def rebind(model: nn.Module) -> None:
+    model[1].weight.data = model[1].weight.data.clone()
+
+
+def replace(model: nn.Module) -> None:
+    model[1].weight = nn.Parameter(model[1].weight.data.clone())
+
+
+def replace_buffer(model: nn.Module) -> None:
+    model[1].register_buffer("bias_fp32", torch.ones(3))
+
+
+def restride(model: nn.Module) -> None:
+    model[1].weight.data = model[1].weight.data.as_strided((4, 4), (1, 4))
+
+
+def retype(model: nn.Module) -> None:
+    model[1].weight.data = model[1].weight.data.view(torch.int32)
+
+
+CHANGES: dict[str, tuple[Callable[[nn.Module], None], str]] = {
+    "rebound": (rebind, "the target's 1.weight has moved"),
+    "replaced": (replace, "the target's 1.weight has moved"),
+    "buffer": (replace_buffer, "the target's 1.bias_fp32 has moved"),
+    "strides": (restride, "the target's 1.weight has changed its strides, dtype or device"),
+    "dtype": (retype, "the target's 1.weight has changed its strides, dtype or device"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_told_by_name(change: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model.requires_grad_(False)
+    model[1].register_buffer("bias_fp32", torch.zeros(3))
+    addresses = Addresses(SimpleNamespace(source=None, target=model))
+    assert addresses.moved() == ""
+    make, said = CHANGES[change]
+    make(model)
+    assert addresses.moved() == f"{said} since the engine was prepared (1 tensors in all)"
+
+
+def test_the_memory_that_was_noted_stays_until_the_next_prepare() -> None:
+    model = nn.Linear(4, 4)
+    old = model.weight.data_ptr()
+    addresses = Addresses(SimpleNamespace(source=model, target=None))
+    model.weight.data = torch.empty(4, 4)
+    others = [torch.empty(4, 4) for _ in range(100)]
+    assert old not in {tensor.data_ptr() for tensor in others}
+    assert addresses.moved()
