@@ -68,7 +68,6 @@ PLANTED: dict[str, tuple[Machine, str | None, str]] = {
     "no cupy": (with_package("cupy", None), "s1", "cupy"),
     "two cupys": (replace(FIT, distributions=("cupy-cuda13x", "cupy")), None, "cupy"),
     "mixed CUDA": (replace(FIT, distributions=("nvshmem4py-cu12",)), None, "CUDA packages"),
-    "no GPU": (replace(FIT, gpus=(), device_files=0), "s6", "GPUs"),
     "dead driver": (replace(FIT, gpus=()), None, "GPUs"),
     "mixed GPUs": (replace(FIT, gpus=(H200, replace(H200, name="NVIDIA H100"))), None, "GPUs"),
     "no NVLink": (replace(FIT, gpus=(replace(H200, links=0, links_up=0),) * 2), None, "NVLink"),
@@ -76,11 +75,10 @@ PLANTED: dict[str, tuple[Machine, str | None, str]] = {
     "hot GPU": (replace(FIT, gpus=(replace(H200, throttled=("hardware slowdown",)),)), None, "preflight"),
     "pinned GPU": (replace(FIT, gpus=(replace(H200, pinned_mhz=990),)), None, "preflight"),
     "NVLink error": (replace(FIT, xids=(74,)), None, "preflight"),
-    "small GPU": (replace(FIT, gpus=(SMALL,) * 8), "s6", "GPU memory"),
     "no NIC": (replace(FIT, nics=()), None, "NICs"),
     "locked memory": (replace(FIT, memlock_bytes=65536), None, "NICs"),
     "two launchers": (replace(FIT, contradiction="srun says 0, torchrun says 1"), None, "ranks"),
-    "one rank": (replace(FIT, nodes=1, gpus=(H200,)), "s6", "ranks"),
+    "too few ranks": (replace(FIT, nodes=1, gpus=(H200,) * 2), "s4", "ranks"),
     "capped NCCL": (with_setting("NCCL_MAX_NCHANNELS", "4"), None, "environment"),
     "noisy NCCL": (with_setting("NCCL_DEBUG", "INFO"), None, "environment"),
     "NVML check off": (with_setting("PYTORCH_NVML_BASED_CUDA_CHECK", "0"), None, "environment"),
@@ -97,7 +95,22 @@ def test_a_planted_problem_is_found_and_nothing_else(name: str) -> None:
 def test_every_check_has_a_planted_fault() -> None:
     planted = {id(check) for check in CHECKS if any(_levels(check, *case[:2]) for case in PLANTED.values())}
     silent = [check.__name__ for check in CHECKS if id(check) not in planted]
-    assert silent == ["_nccl", "_limits"], "these two only make notes"
+    assert silent == ["_nccl", "_memory", "_limits"], "these only make notes"
+
+
+RUNS: dict[str, tuple[Machine, str, str]] = {
+    "no GPU": (replace(FIT, gpus=(), device_files=0, nodes=1), "GPUs", "ranks run on CPU over gloo"),
+    "small GPUs": (replace(FIT, gpus=(SMALL,) * 8), "GPU memory", "cut to the layers that fit"),
+    "one GPU": (replace(FIT, nodes=1, gpus=(H200,)), "ranks", "their times cannot be compared"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_where_a_bench_runs_it_is_a_note_as_what(name: str) -> None:
+    machine, what, said = RUNS[name]
+    assert problems(machine, "s6") == []
+    advice = [f.advice for f in examine(machine, find_scenario("s6")) if (f.what, f.level) == (what, "note")]
+    assert any(said in text for text in advice)
 
 
 def _levels(check: Callable, machine: Machine, key: str | None) -> bool:
