@@ -76,7 +76,7 @@ def test_a_checksum_that_sees_no_change_is_found_where_a_part_changes(tmp_path: 
     found, honest = done.case("s6", "by-checksum"), done.case("s6", "packed")
     assert (found["status"], honest["status"]) == ("failed", "passed"), done.output
     assert "stale: these are the weights of 1 generation ago" in told(done, "by-checksum")
-    assert honest["update_share"] == 0.001
+    assert honest["options"]["update"] == "0.001"
 
 
 def test_the_record_says_how_it_was_checked(run: SuiteRun) -> None:
