@@ -37,7 +37,7 @@ def test_pytest_benchmark_compares_two_files_of_ours(tmp_path: Path) -> None:
     stats, info = facts["benchmarks"][0]["stats"], facts["benchmarks"][0]["extra_info"]
     assert [1000 * second for second in stats["data"]] == pytest.approx(case.warm_ms)
     for name in ("scenario", "engine", "transport", "cold_ms", "moved_bytes", "mismatches", "verdict"):
-        assert info[name] == case[name], name
+        assert info[name] == getattr(case, name), name
     later = tmp_path / "later.json"
     later.write_text(json.dumps(facts))
     shown = subprocess.run(
