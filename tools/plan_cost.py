@@ -1,0 +1,116 @@
+"""What planning costs a rank before the first byte moves, full Kimi K2 by number of ranks: seconds of a core
+for the suite's own plan here, beside megatron-core's as once measured: python -m tools plan-cost.
+
+Exit code: 0; 2 for bad input.
+"""
+
+import argparse
+import time
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from fixtures.cases.inventory import KIMI_K2, ModelSpec
+from fixtures.cases.layouts import Layout
+from fixtures.cases.scenarios import SCENARIOS, Scenario
+from fixtures.cases.shards import Shard, shards_of
+from fixtures.engines.own_plan import own_plan
+from fixtures.engines.plan import _by_peer
+from fixtures.megatron_plan.cold_plan import committed_rows, ladder
+from fixtures.models.bind import DTYPES, local_name
+
+
+def main(argv: list[str]) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tools plan-cost", description=__doc__)
+    parser.add_argument("--seven", action="store_true", help="the brief's scenarios, not a ladder of sizes")
+    options = parser.parse_args(argv)
+    scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]
+    megatrons = {row.world_size: row.total_s for row in committed_rows()} if not options.seven else {}
+    table = Table("case", "ranks", "transfers", "plan s", "streams s", "own s", "megatron s", box=None)
+    for scenario in scenarios:
+        rank, (transfers, plan_s, streams_s) = max(
+            ((r, measure(scenario, KIMI_K2, r)) for r in _corners(scenario)), key=lambda m: m[1][1] + m[1][2]
+        )
+        known = megatrons.get(scenario.world_size)
+        table.add_row(
+            f"{scenario.key} {scenario.source} to {scenario.target}, rank {rank}",
+            f"{scenario.world_size}",
+            f"{transfers:,}",
+            f"{plan_s:.2f}",
+            f"{streams_s:.2f}",
+            f"{plan_s + streams_s:.2f}",
+            "-" if known is None else f"{known:.0f}",
+        )
+    Console().print(table)
+    return 0
+
+
+def _largest() -> Scenario:
+    """The ladder's change of layout at 1,024 ranks."""
+    return Scenario(
+        key="ranks1024",
+        source=Layout(tp=32, ep=32),
+        target=Layout(tp=16, ep=64),
+        mode="collocated",
+        method="nccl",
+        purpose="cost of the plan by world size",
+    )
+
+
+def _corners(scenario: Scenario) -> tuple[int, ...]:
+    """The first rank, and the last, which may be on the other side."""
+    return 0, scenario.world_size - 1
+
+
+def measure(scenario: Scenario, model: ModelSpec, rank: int) -> tuple[int, float, float]:
+    """(transfers, seconds of `own_plan`, seconds that its streams take) on one rank; agreeing with the
+    others, a few bytes by peer, is not in it."""
+    dist.init_process_group("fake", rank=rank, world_size=scenario.world_size, store=FakeStore())
+    try:
+        pair = SimpleNamespace(
+            scenario=scenario,
+            spec=model,
+            source=_stand_in(model, scenario.source, scenario.source_rank(rank)),
+            target=_stand_in(model, scenario.target, scenario.target_rank(rank)),
+        )
+        began = time.process_time()
+        plan = own_plan(pair)
+        planned = time.process_time()
+        _by_peer(plan.sends), _by_peer(plan.receives)
+        return len(plan.sends) + len(plan.receives), planned - began, time.process_time() - planned
+    finally:
+        dist.destroy_process_group()
+
+
+def _stand_in(model: ModelSpec, layout: Layout, rank: int | None) -> nn.Module | None:
+    """Modules with the rank's tensors under their names: addresses are reserved, no memory is touched."""
+    if rank is None:
+        return None
+    whole = nn.Module()
+    for shard in shards_of(model, layout, rank):
+        *path, name = local_name(shard, layout, rank, model.experts).split(".")
+        module = whole
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        _add(module, name, shard)
+    return whole
+
+
+def _add(module: nn.Module, name: str, shard: Shard) -> None:
+    tensor = torch.empty(shard.shape, dtype=DTYPES[shard.param.dtype])
+    if shard.param.buffer:
+        module.register_buffer(name, tensor)
+        return
+    weight = nn.Parameter(tensor, requires_grad=False)
+    weight.tensor_model_parallel = shard.param.cut_dim is not None  # type: ignore[attr-defined]
+    weight.partition_dim = shard.param.cut_dim  # type: ignore[attr-defined]
+    weight.partition_stride = shard.param.blocks  # type: ignore[attr-defined]
+    module.register_parameter(name, weight)
