@@ -76,6 +76,12 @@ check_options() {
   return "$code"
 }
 
+# What the step's processes know each other by: 256 random bits, which no command line shows.
+secret() {
+  [ -z "${REFIT_SECRET:-}" ] || { echo "$REFIT_SECRET" && return; }
+  od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
+}
+
 # One step on all tasks of the allocation; then the summary. Returns the suite's exit code.
 run_suite() {
   local code=0 extra tests
@@ -84,7 +90,7 @@ run_suite() {
   choose_run
   check_options "${tests[@]}" "${run_options[@]}" "$@" || return
   trap : TERM # scancel and the time limit end the step; the summary is still written
-  srun --kill-on-bad-exit=1 --wait=0 --cpu-bind=none ${container[@]+"${container[@]}"} \
+  REFIT_SECRET="$(secret)" srun --kill-on-bad-exit=1 --wait=0 --cpu-bind=none ${container[@]+"${container[@]}"} \
     ${extra[@]+"${extra[@]}"} "$python" -m pytest "${tests[@]}" "${run_options[@]}" \
     --junitxml "$results/$run.xml" "$@" || code=$?
   summarise

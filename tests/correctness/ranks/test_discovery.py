@@ -1,12 +1,13 @@
 """Who started a process, from its environment alone."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.ranks.address import Meeting, Unreachable, meeting_of
+from fixtures.ranks.address import Meeting, Unreachable, Way, take_secret
 from fixtures.ranks.discovery import (
     Contradiction,
     Launch,
@@ -88,6 +89,14 @@ def test_discovers(environ: dict[str, str], expected: tuple[str, int, int, int, 
         ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK is 4, which is no rank of WORLD_SIZE 4"),
         ({"RANK": "first", "WORLD_SIZE": "4"}, "RANK is 'first', which is no number"),
         (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "4x2"}, "SLURM_STEP_TASKS_PER_NODE is '4x2'"),
+        (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "4(x99999999)"}, "which is more than 65536 nodes"),
+        (SRUN | {"SLURM_NODEID": "7"}, "SLURM_NODEID is 7, but SLURM_STEP_TASKS_PER_NODE 4(x2) has 2 nodes"),
+        (SRUN | {"SLURM_NODEID": "-1"}, "SLURM_NODEID is -1"),
+        (SRUN | {"SLURM_NODEID": "x"}, "SLURM_NODEID is 'x', which is no number"),
+        (SRUN | {"SLURM_LOCALID": "4"}, "SLURM_LOCALID is 4 of 4 ranks on this host"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "0"}, "LOCAL_RANK is 1 of 0 ranks on this host"),
+        ({"RANK": "0", "WORLD_SIZE": "1000000000"}, "WORLD_SIZE is 1000000000: at most 65536 ranks can meet"),
+        ({"RANK": "0", "WORLD_SIZE": "9" * 5000}, "which is no number"),
     ],
 )
 def test_contradictions_are_named(environ: dict[str, str], sentence: str) -> None:
@@ -115,6 +124,35 @@ def test_node_lists(text: str, nodes: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a[b-c]", "'b-c' is no range of numbers"),
+        ("a[1-99999999]", "more than 65536 nodes"),
+        ("a[1-300]b[1-300]c[1-300]", "more than 65536 nodes"),
+        ("a[1-99999999999999]", "is no range of numbers"),
+        ("a[1-2", "a bracket without its other"),
+        ("", "names no node"),
+        (",", "names no node"),
+    ],
+)
+def test_node_lists_that_are_none(text: str, sentence: str) -> None:
+    with pytest.raises(Contradiction, match=sentence):
+        expand_nodes(text)
+
+
+@given(st.text(alphabet="ab[]-,019", max_size=30))
+def test_any_text_is_a_node_list_or_a_sentence(text: str) -> None:
+    with contextlib.suppress(Contradiction):
+        assert 1 <= len(expand_nodes(text)) <= 65_536
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "", "1e3", "9" * 5000])
+def test_ports_that_are_none(port: str) -> None:
+    with pytest.raises(Contradiction, match="MASTER_PORT is"):
+        meeting({"MASTER_ADDR": "node7", "MASTER_PORT": port})
+
+
+@pytest.mark.parametrize(
     ("visible", "expected"), [(None, 3), ("", 0), ("0,1", 2), ("0,1,2,3", 3), ("1,-1,2", 1), ("GPU-aa", 1)]
 )
 def test_gpus_are_counted_without_the_driver(tmp_path: Path, visible: str | None, expected: int) -> None:
@@ -138,25 +176,55 @@ def launch(**change: object) -> Launch:
     return Launch(**{**usual, **change})
 
 
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def meeting(environ: dict[str, str], secret: str = SECRET, **change: object) -> Meeting:
+    """Where a process of a launch with a given secret looks for rank 0."""
+    return Way(launch=launch(**change), environ=environ, secret=secret, shared=None).find()
+
+
 def test_meets_where_master_says() -> None:
-    meeting = meeting_of(launch(), {"MASTER_ADDR": "node7", "MASTER_PORT": "4242"})
-    assert (meeting.hosts, meeting.ports) == (("node7",), (4242,))
+    found = meeting({"MASTER_ADDR": "node7", "MASTER_PORT": "4242"})
+    assert (found.hosts, found.ports) == (("node7",), (4242,))
+    assert meeting({"MASTER_ADDR": "[fe80::1]", "MASTER_PORT": "4242"}).hosts == ("fe80::1",)
 
 
-def test_meets_on_slurms_first_node_at_a_port_of_the_job() -> None:
+def test_torchruns_own_store_keeps_its_port() -> None:
+    environ = {"MASTER_ADDR": "node7", "MASTER_PORT": "4242", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    assert 4242 not in meeting(environ, launcher="torchrun").ports
+
+
+def test_meets_on_slurms_first_node_at_a_port_that_only_the_secret_tells() -> None:
     environ = {"SLURM_STEP_NODELIST": "localhost,gpu[2-3]"}
-    meetings: list[Meeting] = [meeting_of(launch(rank=rank), environ) for rank in (0, 7)]
-    assert meetings[0] == meetings[1]
-    assert meetings[0].hosts == ("localhost",)
-    assert all(20_000 <= port < 32_768 for port in meetings[0].ports)
-    other = meeting_of(launch(job="9/1"), environ)
-    assert other.ports != meetings[0].ports
-    assert other.token != meetings[0].token
+    first, last = (meeting(environ, rank=rank) for rank in (0, 7))
+    assert first == last
+    assert first.hosts == ("localhost",)
+    assert all(20_000 <= port < 32_768 for port in first.ports)
+    for other in (meeting(environ, job="9/1"), meeting(environ, secret=SECRET[::-1])):
+        assert other.ports != first.ports
+        assert other.key != first.key
+
+
+def test_one_host_meets_on_loopback_whatever_its_name() -> None:
+    found = meeting({"MASTER_ADDR": "elsewhere", "MASTER_PORT": "9"}, world_size=4)
+    assert found.hosts == ("127.0.0.1", "::1")
 
 
 def test_says_what_to_set_where_nothing_tells() -> None:
     with pytest.raises(Unreachable, match="mpirun hides rank 0: set MASTER_ADDR"):
-        meeting_of(launch(launcher="mpirun"), {})
+        meeting({}, launcher="mpirun")
+    with pytest.raises(Unreachable, match="share no secret: set REFIT_SECRET to the same random characters"):
+        meeting({}, launcher="mpirun", secret="")
+
+
+def test_a_secret_leaves_the_environment_and_must_be_long() -> None:
+    environ = {"REFIT_SECRET": SECRET}
+    assert take_secret(environ) == SECRET
+    assert environ == {}
+    assert take_secret(environ) == ""
+    with pytest.raises(Unreachable, match="REFIT_SECRET has 3 characters: at least 16"):
+        take_secret({"REFIT_SECRET": "abc"})
 
 
 @pytest.mark.parametrize(("local", "world", "together"), [(8, 8, 8), (8, 128, 8), (8, 12, 4), (4, 12, 4)])

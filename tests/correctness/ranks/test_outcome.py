@@ -189,7 +189,7 @@ def test_clocks_rearm_on_stages_and_rest_while_a_rank_waits() -> None:
 
 def test_the_flight_recorder_is_asked_through_its_pipe(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
-    flight.arm(environ, tmp_path, os.getpid())
+    flight.arm(environ, tmp_path, tmp_path, os.getpid())
     pipe = Path(f"{environ['TORCH_NCCL_DEBUG_INFO_PIPE_FILE']}3.pipe")
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -202,11 +202,9 @@ def test_the_flight_recorder_is_asked_through_its_pipe(tmp_path: Path) -> None:
     thread = threading.Thread(target=torch)
     thread.start()
     since = time.time() - 1
-    asked = flight.ask({3: os.getpid(), 4: os.getpid()})
+    asked = flight.ask(tmp_path, {3: os.getpid(), 4: os.getpid()})
     thread.join()
     assert asked == {3}, "rank 4 has no NCCL group and so no pipe"
     assert flight.collect(asked, tmp_path, since) == {3: tmp_path / "flight-rank3"}
     assert flight.collect(asked, tmp_path, since + 3600, patience_s=0.1) == {}
     os.close(reader)
-    flight.forget(3, os.getpid())
-    assert not pipe.exists()

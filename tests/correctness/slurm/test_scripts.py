@@ -1,6 +1,7 @@
 """What the scripts ask srun for, with an srun that only writes it down (no Slurm needed)."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPT, FLAGS_SCRIPT = "benchmark_refit_kimi_k2.sh", "benchmark_refit_sbatch.sh"
 STUB = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$RECORD"
+echo "${REFIT_SECRET:-}" >> "$RECORD.secrets"
 [ -z "$WRITES" ] || touch "$WRITES"
 exit "${CODE:-0}"
 """
@@ -131,6 +133,17 @@ def test_a_container_is_used_when_it_is_named(scripts: Scripts) -> None:
     assert mounts in scripts.asked
     assert f"--container-workdir={ROOT}" in scripts.asked
     assert scripts.asked[scripts.asked.index("-m") - 1] == "python3"
+
+
+@pytest.mark.parametrize("script", [SCRIPT, FLAGS_SCRIPT])
+def test_each_step_gets_a_secret_that_no_command_line_shows(scripts: Scripts, script: str) -> None:
+    arguments = FLAGS if script == FLAGS_SCRIPT else ()
+    for _ in range(2):
+        scripts.run(ROOT / script, *arguments)
+    first, second = (scripts.bin.parent / "asked.secrets").read_text().split()
+    assert first != second
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert not [word for word in scripts.asked if second in word or "REFIT_SECRET" in word]
 
 
 @pytest.mark.parametrize("code", [1, 137])
