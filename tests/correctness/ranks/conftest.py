@@ -25,6 +25,7 @@ LAUNCHER_VARIABLES = (
     "PMI",
     "TORCHELASTIC_",
     "PYTEST_",
+    "REFIT_",
 )
 
 

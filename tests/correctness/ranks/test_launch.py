@@ -285,6 +285,34 @@ def test_a_process_killed_before_all_met_is_missed_at_once(
     print(f"missed within {time.monotonic() - start:.1f} s")
 
 
+LOST = """
+    import os, signal
+    from fixtures.ranks import rank
+
+    announce = rank._announce
+
+    def sabotage(info):
+        announce(info)
+        if info.rank == 1:
+            os.kill(os.getppid(), signal.SIGKILL)
+
+    rank._announce = sabotage
+"""
+
+
+def test_an_agent_lost_while_the_gang_starts_costs_one_case(
+    project: Project, inner_environment: Environment, free_port: int, read_cases: Any
+) -> None:
+    folder = project(conftest=LOST, test_inner=LIGHT)
+    environments = [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]
+    with started(folder, environments, "--deadline=start=600") as processes:
+        ended = outputs(processes, timeout=120)
+    assert all(code != 0 for code, _ in ended), ended
+    assert "the run cannot go on: rank 1: its pytest process" in ended[0][1]
+    outcomes = {name: outcome for name, (outcome, _) in read_cases(folder / "junit.xml").items()}
+    assert outcomes == {"test_one": "error"}
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_run_everywhere(
     project: Project, inner_environment: Environment, free_port: int, victim: int

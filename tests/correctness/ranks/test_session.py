@@ -101,6 +101,42 @@ def test_no_rank_outlives_its_agent(
         assert (folder / "junit.xml").exists(), output
 
 
+INTERRUPTED = """
+    import os, signal
+    from fixtures.ranks.local import LocalRanks
+
+    fork = LocalRanks._fork_one
+
+    def interrupted(self, info):
+        process = fork(self, info)
+        if info.rank == 1:
+            os.kill(0, signal.SIGINT)  # as a terminal's Ctrl-C: to all of its group
+        return process
+
+    LocalRanks._fork_one = interrupted
+"""
+
+
+def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(
+    project: Project, inner_environment: Any
+) -> None:
+    folder = project(conftest=INTERRUPTED, test_inner=SLOW)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs"],
+        cwd=folder,
+        env=inner_environment(),
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout
+    assert "KeyboardInterrupt" in done.stdout
+    said = done.stdout + done.stderr + "".join(path.read_text() for path in folder.glob("logs/*.log"))
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("options", [("-x",), ("--maxfail=1",)])
 def test_stops_after_the_first_failure(inner: Inner, options: tuple[str, ...]) -> None:
     run = inner(FAILING, "--ranks=2", *options)
@@ -146,6 +182,10 @@ def test_xdist_workers_take_turns_with_the_gang(inner: Inner, tmp_path: Path) ->
     [
         ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
         ("--deadline=cold=soon", "deadline 'cold=soon': 'soon' is not a number of seconds above 0"),
+        ("--deadline=99999999999999999999", "up to 2592000 (30 days)"),
+        ("--deadline=cold=inf", "up to 2592000 (30 days)"),
+        ("--rank-grace=nan", "--rank-grace nan: not a number of seconds"),
+        ("--ranks=1000000000", "--ranks 1000000000: at most 4096 ranks run on one machine"),
         ("--deadline=a b=3", "deadline 'a b=3': 'a b' is not the name of a stage"),
     ],
 )
@@ -153,6 +193,27 @@ def test_bad_options_cost_one_sentence(inner: Inner, option: str, sentence: str)
     run = inner(FAILING, option)
     assert run.code == 4
     assert sentence in run.output
+
+
+def test_more_ranks_than_files_may_be_open_cost_one_sentence(
+    project: Project, inner_environment: Any
+) -> None:
+    folder = project(test_inner=FAILING)
+    command = f"ulimit -n 256; exec {sys.executable} -m pytest --ranks=200"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=inner_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 4
+    assert "--ranks 200: they need 464 open files and this shell allows 256 (ulimit -n)" in done.stderr
+
+
+def test_a_soft_limit_of_open_files_is_raised(inner: Inner, project: Project, inner_environment: Any) -> None:
+    folder = project(test_inner=TWICE)
+    command = f"ulimit -S -n 90; exec {sys.executable} -m pytest --ranks=32"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=inner_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_world_outside_of_a_gang_is_refused(inner: Inner) -> None:
