@@ -109,6 +109,42 @@ def served(desk: Desk) -> Iterator[None]:
         thread.join()
 
 
+def where(hosts: tuple[str, ...], one_host: bool = False) -> set[str]:
+    """On which addresses rank 0 listens when others look for it at these hosts."""
+    servers = listen(Meeting(hosts=hosts, ports=(0,), key=KEY), one_host)
+    try:
+        return {server.getsockname()[0] for server in servers}
+    finally:
+        for server in servers:
+            server.close()
+
+
+def test_rank_0_listens_on_no_address_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert where(("elsewhere",), one_host=True) == {"127.0.0.1"}
+    assert where(("127.0.0.1",)) == {"127.0.0.1"}
+    monkeypatch.setattr("fixtures.ranks.address._resolved", lambda _: ["127.0.0.2"])
+    assert where(("127.0.0.2",)) == {"127.0.0.2"}
+
+
+@pytest.mark.parametrize("resolved", [["127.0.1.1"], ["192.0.2.1"], []])
+def test_rank_0_listens_everywhere_where_its_name_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, resolved: list[str]
+) -> None:
+    monkeypatch.setattr("fixtures.ranks.address._resolved", lambda _: resolved)
+    assert where(("node1",)) <= {"::", "0.0.0.0"}
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_ipv6() -> None:
+    meeting = Meeting(hosts=("::1",), ports=(0,), key=KEY)
+    desk = Desk(servers=listen(meeting, one_host=False), key=KEY)
+    assert desk.meeting.hosts == ("::1",)
+    peers, channel = enrolled(desk)
+    assert set(peers.channels) == {1}
+    channel.close()
+    desk.close()
+
+
 def silent(desk: Desk) -> socket.socket:
     return caller(desk)
 
