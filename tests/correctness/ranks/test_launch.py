@@ -306,7 +306,7 @@ def test_an_agent_lost_while_the_gang_starts_costs_one_case(
     folder = project(conftest=LOST, test_inner=LIGHT)
     environments = [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]
     with started(folder, environments, "--deadline=start=600") as processes:
-        ended = outputs(processes, timeout=120)
+        ended = outputs(processes)
     assert all(code != 0 for code, _ in ended), ended
     assert "the run cannot go on: rank 1: its pytest process" in ended[0][1]
     outcomes = {name: outcome for name, (outcome, _) in read_cases(folder / "junit.xml").items()}
