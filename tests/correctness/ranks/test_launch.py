@@ -101,7 +101,7 @@ def slurm(rank: int, size: int, port: int, **extra: str) -> dict[str, str]:
         "SLURM_STEP_NUM_TASKS": str(size),
         "SLURM_STEP_TASKS_PER_NODE": str(size),
         "SLURM_STEP_ID": "0",
-        "SLURM_JOB_ID": "77",
+        "SLURM_JOB_ID": str(port),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         **extra,
@@ -177,12 +177,12 @@ def test_srun_passes_and_every_process_exits_alike(
     assert ended[1][1] == ""
 
 
-def test_srun_without_master_variables_derives_a_port(
-    project: Project, inner_environment: Environment
+def test_srun_without_master_variables(
+    project: Project, inner_environment: Environment, free_port: int
 ) -> None:
     folder = project(test_inner=LIGHT)
     environments = [
-        inner_environment(**slurm(rank, 2, 1, SLURM_STEP_NODELIST="localhost")) for rank in (0, 1)
+        inner_environment(**slurm(rank, 2, free_port, SLURM_STEP_NODELIST="localhost")) for rank in (0, 1)
     ]
     for env in environments:
         del env["MASTER_ADDR"], env["MASTER_PORT"]

@@ -104,14 +104,14 @@ def test_a_planted_letter_is_refused_without_waiting(temporary: Path, plant: Cal
 HOLD = """
 import os, signal
 from fixtures.ranks.private import Presence, Scratch
-scratch, presence = Scratch(), Presence("launch", 1, os.getppid())
+scratch, presence = Scratch(), Presence("launch", 1)
 print(scratch.path, flush=True)
 signal.pause()
 """
 
 
 def test_what_a_killed_process_left_goes_with_the_next_run() -> None:
-    mine = Presence("launch", 0, os.getpid())
+    mine = Presence("launch", 0)
     assert mine.gone(1) is None, "it has not come yet"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
@@ -135,4 +135,14 @@ def test_what_a_killed_process_left_goes_with_the_next_run() -> None:
     assert scratch.path.exists()
     Scratch().close()
     assert not scratch.path.exists()
+    mine.leave()
+
+
+def test_signs_of_a_launch_before_say_nothing(temporary: Path) -> None:
+    mine = Presence("launch", 0)
+    sign = private_place() / "here-launch-1"
+    sign.write_text("4242")
+    assert mine.gone(1) == 4242
+    os.utime(sign, (0, 0))
+    assert mine.gone(1) is None
     mine.leave()
