@@ -19,7 +19,7 @@ from fixtures.ranks import current_rank
 from fixtures.weights.fill import fill
 
 COLD = 1
-LATE_S = 0.05
+LATE_S = 0.5
 
 
 class Cheat(MegatronEngine):

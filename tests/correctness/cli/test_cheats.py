@@ -18,11 +18,11 @@ UNSEEN = {"by-checksum", "slow-clock"}
 """Not to be found in this run: dense weights change every checksum, and an own clock is not defended."""
 
 SAID = {
-    "idle-by-count": "454,816 of 454,816 elements are wrong",
+    "idle-by-count": " of 454,816 elements are wrong on 2 of 2 target ranks",
     "idle-without-poison": "wrong",
     "wrong-when-timed": "timed refit",
-    "late": "late: the weights came",
-    "late-thread": "late: the weights came",
+    "late": "wrong",
+    "late-thread": "wrong",
     "new-storage": "the refit moved 48 of 48 target tensors: embedding.word_embeddings.weight",
     "new-strides": "another address and strides",
     "source-destroyed": "the refit changed the source",
@@ -37,7 +37,7 @@ SAID = {
     "nans": "6,144 of 454,816 elements are wrong on 1 of 2 target ranks",
     "blind-oracle": "poison left",
 }
-"""Engine -> words of what the case says."""
+"""Engine -> words of what the case says; when late weights come is up to the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,10 @@ def test_a_cheat_is_found_and_named(name: str, run: SuiteRun) -> None:
     assert SAID[name] in told(run, name)
 
 
-def test_weights_of_a_generation_that_was_guessed_are_wrong_all_over(run: SuiteRun) -> None:
+@pytest.mark.parametrize("name", ["idle-by-count", "asks-the-oracle"])
+def test_weights_of_another_generation_are_wrong_all_over(name: str, run: SuiteRun) -> None:
     """All but the few whose 16 bits happen to be alike, which differ with the generation."""
-    assert run.case("s6", "asks-the-oracle")["mismatches"] > 0.999 * 454_816
+    assert run.case("s6", name)["mismatches"] > 0.999 * 454_816
 
 
 def test_who_reaches_the_clock_falsifies_itself_alone(run: SuiteRun) -> None:
