@@ -24,5 +24,9 @@ pytest_plugins = [
     "fixtures.plugins.gpu",
     "fixtures.plugins.ranks",
     "fixtures.plugins.refit",
+    "fixtures.plugins.gate",
+    "fixtures.plugins.resume",
+    "fixtures.plugins.terminal",
+    "fixtures.plugins.workers",
     "fixtures.plugins.records",
 ]

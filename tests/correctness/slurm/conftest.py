@@ -17,7 +17,7 @@ NODES = 5
 JOB_S = PATIENCE_S
 """Seconds that a job may take: importing torch and Megatron on every task, on two busy processors."""
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sys.executable}
-PLUGINS = ("options", "ranks", "records")
+PLUGINS = ("options", "ranks", "gate", "resume", "terminal", "workers", "records")
 
 
 @pytest.fixture(scope="session")
