@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 import fixtures.engines.delta_exchange as exchange
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.engines.delta import APART, FIRST, OVERWRITTEN, REBOUND, DeltaEngine
+from fixtures.engines.delta import APART, FIRST, REBOUND, DeltaEngine
+from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import SyntheticPair, build, poison, synthetic_plan
 from tests.correctness.engines.test_packed import twin_of
@@ -200,7 +201,7 @@ def undetected() -> int:
     training.step(0.02)
     engine.refit()
     poison(pair)
-    engine._why_full = lambda mover: None  # noqa: ARG005
+    engine._mover.note_target(engine._generation, 64)
     training.step(0.02)
     engine.refit()
     return training.wrong()

@@ -8,10 +8,10 @@ import torch
 import torch.distributed as dist
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.engines.delta import FIRST, OVERWRITTEN, DeltaEngine
+from fixtures.engines.delta import FIRST, DeltaEngine
 from fixtures.engines.delta_codec import Encoded, apply, digest, encode
 from fixtures.engines.delta_mapped import SOURCE, THREADS, MappedDelta
-from fixtures.engines.delta_tiles import TILE_BYTES, Tiles
+from fixtures.engines.delta_tiles import OVERWRITTEN, TILE_BYTES, Tiles
 from fixtures.engines.kernel import kernel_module
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, poison, synthetic_plan
