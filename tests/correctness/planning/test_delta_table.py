@@ -12,6 +12,7 @@ from fixtures.bounds.fabric import PRESETS
 from fixtures.bounds.floor import Bound, Load
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import find_scenario
+from fixtures.documents.tables import deltas
 from fixtures.engines.delta_codec import Shape, encode
 from fixtures.planning.delta_table import bound_of, holds_up_to, print_deltas, share_text
 from fixtures.planning.summary import ScenarioPlan, plan_scenario
@@ -79,6 +80,17 @@ def test_table_and_texts(plan: ScenarioPlan) -> None:
     assert "1,365" in row
     assert share_text(holds_up_to(plan, plan.best)) in row
     assert [share_text(s) for s in (None, 0, 0.0003, 0.027, 1)] == ["-", "never", "0.03 %", "2.7 %", "100 %"]
+
+
+def test_the_document_has_a_row_for_each_order_and_marks_what_is_out_of_reach(plan: ScenarioPlan) -> None:
+    rows = [line.split(" | ") for line in deltas().splitlines()]
+    assert len(rows) == 2 + 3 * (7 + 2)
+    (row,) = [cells for cells in rows if cells[0] == "| 8xH100" and cells[1] == "s1"]
+    assert row[4] == "**1,365**"
+    for cell, share in zip(row[5:8], (0.01, 0.02, 0.03), strict=True):
+        ms = bound_of(plan.best, share).ms
+        assert cell == (f"**{ms:,.0f}**" if ms > 60 else f"{ms:,.0f}")
+    assert row[8] == f"{share_text(holds_up_to(plan, plan.best))} |"
 
 
 def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
