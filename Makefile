@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP_ARGS ?=
-WORKERS ?= 2
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 ARGS ?=
 CONSTRAINTS ?= constraints.txt
 

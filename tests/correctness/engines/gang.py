@@ -1,4 +1,4 @@
-"""A few forked (CPU) or spawned (GPU) ranks for the engines' own tests."""
+"""A few forked ranks for the engines' own tests."""
 
 import multiprocessing as mp
 import os
@@ -53,7 +53,7 @@ def run_ranks(body: Callable[..., Any], world: int, *args: Any, device: str = "c
 
     With fewer GPUs than ranks they share them, over gloo.
     """
-    context = mp.get_context("fork" if device == "cpu" else "spawn")
+    context = mp.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         queue: Any = context.Queue()
         store = str(Path(folder) / "store")

@@ -261,3 +261,35 @@ def test_collection_has_a_deadline(inner: Inner) -> None:
     assert run.code == 1
     assert "Timeout (0:00:05)!" in run.output
     assert "test_inner.py" in run.output
+
+
+SEEN = """
+    import os
+    import pytest
+    from fixtures.ranks import current_rank
+
+    seen = pytest.fixture(scope="session")(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    @pytest.mark.distributed
+    def test_first(seen):
+        assert seen == "0,1"
+        assert current_rank().generation == 1
+
+    @pytest.mark.cpu_ranks
+    @pytest.mark.distributed
+    @pytest.mark.parametrize("i", range(2))
+    def test_cpu(i, seen):
+        assert seen == ""
+        assert current_rank().generation == 2
+
+    @pytest.mark.distributed
+    def test_last(seen):
+        assert seen == "0,1"
+        assert current_rank().generation == 3
+"""
+
+
+def test_ranks_that_keep_to_the_cpus_are_others(inner: Inner) -> None:
+    run = inner(SEEN, "--ranks=2", CUDA_VISIBLE_DEVICES="0,1")
+    assert {outcome for outcome, _ in run.cases.values()} == {"passed"}, run.output
+    assert len(run.cases) == 4
