@@ -1,6 +1,7 @@
 """Every broken file gets one sentence; added fields are tolerated."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from fixtures.records import RecordError, check_run, read_run, read_runs
 from fixtures.records.fields import fields_of
+from fixtures.records.reader import MOST_BYTES
 from fixtures.records.schema import LINES, line_problems
 from fixtures.views.markdown import schema_markdown
 from tests.correctness.made_up_runs import CALIBRATION, case, case_line, environment, skipped, write_run
@@ -46,7 +48,11 @@ BROKEN = {
     "NaN": (_lines(environment(), case_line(cold_ms=float("nan"))), "NaN is not a number JSON allows"),
     "bad number": (
         _lines(environment(), case_line(cold_ms="1")),
-        "has '1' for 'cold_ms', which is not a finite number",
+        "has '1' for 'cold_ms', which is not a number that is 0 or from 1e-18 to 9.2e+18",
+    ),
+    "endless number": (
+        _lines(environment(), case_line(cold_ms=1)).replace('"cold_ms": 1,', '"cold_ms": 1e999,'),
+        "has inf for 'cold_ms', which is not a number that is 0 or from",
     ),
     "bad status": (
         _lines(environment(), case_line(status="ok")),
@@ -171,3 +177,96 @@ def test_a_run_counts_once_under_whatever_name(tmp_path: Path) -> None:
     assert [run.path.name for run in runs] == ["a.jsonl", "b.jsonl"]
     assert [len(run.warnings) for run in runs] == [1, 0]
     assert "copy.jsonl is the same run as" in runs[0].warnings[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"type": "envi', _lines({**environment(), "schema": "9.0"}), "damaged\n"]
+)
+def test_what_cannot_be_read_is_left_out_of_a_folder_and_said(tmp_path: Path, text: str) -> None:
+    """One bad night must not take the others with it; a file that was named is refused."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(text)
+    with pytest.raises(RecordError, match="bad"):
+        read_runs([tmp_path])
+    write_run(tmp_path / "good.jsonl", [case()])
+    for source in (tmp_path, tmp_path / "*.jsonl"):
+        (run,) = read_runs([source])
+        (warning,) = run.warnings
+        assert warning.startswith(f"Left out: {bad} ")
+    with pytest.raises(RecordError, match="bad"):
+        read_runs([tmp_path, bad])
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "device.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "dangling.jsonl").symlink_to("nowhere")
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
+    with (tmp_path / "large.jsonl").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    words = {
+        "pipe": "is no regular file.",
+        "device": "is no regular file.",
+        "dangling": "cannot be read: No such file or directory.",
+        "circle": "cannot be read: Too many levels of symbolic links.",
+        "large": "has 100 MB; at most 100 are read.",
+    }
+    for name, told in words.items():
+        with pytest.raises(RecordError, match=told):
+            read_run(tmp_path / f"{name}.jsonl")
+    good = write_run(tmp_path / "good.jsonl", [case()])
+    assert [run.path for run in read_runs([tmp_path])] == [good]
+
+
+OUT_OF_BOUNDS = {
+    "floor_ms": (1e308, 5e-324, -1.0, True, [1.0], 10**400),
+    "warm_ms": ([1e308], [None], [[1.0]], 3, "1"),
+    "dst_bytes": (2**63, -1, 1.5, [], "7"),
+    "ranks": ([], 2**64),
+    "twin": ([0, 1], [1]),
+    "source": ({"tp": 10**9, "ep": 1}, {"tp": 2000, "ep": 2000}, {"tp": 0, "ep": 1}, {"tp": 8}, 8),
+    "expected_ms": ([1, 1e300], [2, 1]),
+}
+
+
+@pytest.mark.parametrize("field", OUT_OF_BOUNDS)
+def test_a_number_that_cannot_be_is_damage(tmp_path: Path, field: str) -> None:
+    for value in OUT_OF_BOUNDS[field]:
+        path = tmp_path / "run.jsonl"
+        path.write_text(_lines(environment(), {**case_line(), field: value}))
+        with pytest.raises(RecordError, match=f"is damaged: line 2 has .* for '{field}', which is not an? "):
+            read_run(path)
+
+
+def test_a_fact_of_the_environment_that_cannot_be_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    for fact, value in {"host_count": [], "devices_per_host": "8", "settings": {"NCCL_ALGO": 1}}.items():
+        path.write_text(_lines(environment(**{fact: value})))
+        with pytest.raises(RecordError, match=f"line 1 has .* for '{fact}'"):
+            read_run(path)
+
+
+def test_texts_show_as_what_they_are(tmp_path: Path) -> None:
+    """Cursor movement, colours, right-to-left marks and lone surrogates are written out; nothing else is."""
+    odd = "\x1b[2J\ud800\u202e\x9b1m\x00"
+    fine = "é 漢 😀 [b] <i>\ttab\nline"
+    path = tmp_path / "run.jsonl"
+    facts = {odd: [odd, {odd: 10**400, "deep": _nested(30)}]}
+    path.write_text(_lines({**environment(), "run": odd}, case_line(purpose=odd + fine, engine_facts=facts)))
+    run = read_run(path)
+    told = r"\x1b[2J\ud800\u202e\x9b1m\x00"
+    assert (run.name, run.cases[0].purpose) == (told, told + fine)
+    ((key, (text, inner)),) = run.cases[0].engine_facts.items()
+    assert (key, text, inner[told]) == (told, told, None)
+    assert json.dumps(inner["deep"]).count("[") < 30
+
+
+def _nested(depth: int) -> object:
+    return [_nested(depth - 1)] if depth else 0
+
+
+def test_what_is_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(_lines(environment()) + "[" * 200_000 + "\n")
+    with pytest.raises(RecordError, match="is damaged: line 2 is nested too deep"):
+        read_run(path)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_a_line_that_breaks_the_schema_is_written_and_named(tmp_path: Path) -> N
     with RunWriter(tmp_path / "run.jsonl", environment()) as writer:
         writer.case(line)
     assert writer.faults == [
-        f"the line of {line.label} has -7 for 'ranks', which is not a whole number >= 0."
+        f"the line of {line.label} has -7 for 'ranks', which is not a whole number from 0 to 9.2e+18."
     ]
     assert json.loads(writer.path.read_text().splitlines()[1])["ranks"] == -7
 
@@ -125,7 +126,6 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "file" / "run.jsonl", environment()) as writer:
         writer.case(case("s1"))
         writer.end("completed")
-    assert writer.cases == 0
     assert writer.not_saved.startswith("Not saved: 3 line(s) of ")
     assert "cannot be created" in writer.not_saved
 
@@ -153,6 +153,50 @@ def test_dev_full(tmp_path: Path) -> None:
         pytest.skip("no /dev/full here")
     (tmp_path / "run.jsonl").symlink_to("/dev/full")
     with RunWriter(tmp_path / "run.jsonl", environment()) as writer:
-        writer._fd = os.open("/dev/full", os.O_WRONLY)
+        writer.path, writer._fd = tmp_path / "run.jsonl", os.open("/dev/full", os.O_WRONLY)
         writer.case(case("s1"))
     assert "No space left on device" in writer.not_saved
+
+
+def test_what_could_not_be_written_comes_with_the_next_line(tmp_path: Path) -> None:
+    """The environment's line too, without which no reader takes the file."""
+    (tmp_path / "results").write_text("in the way")
+    with RunWriter(tmp_path / "results" / "run.jsonl", environment()) as writer:
+        writer.case(case("s1"))
+        assert "Not saved: 2 line(s)" in writer.not_saved
+        (tmp_path / "results").unlink()
+        writer.case(case("s2"))
+        assert writer.not_saved == ""
+        writer.end("completed")
+    run = read_run(writer.path)
+    assert [found.key for found in run.cases] == ["s1", "s2"]
+    assert run.end["cases"] == 2
+
+
+def test_a_file_that_is_removed_meanwhile_is_written_anew(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "results" / "run.jsonl", environment()) as writer:
+        writer.case(case("s1"))
+        shutil.rmtree(tmp_path / "results")
+        writer.case(case("s2"))
+        writer.path.unlink()
+        other = write_run(tmp_path / "results" / "run.jsonl", [case("s7")])
+        writer.end("completed")
+    assert writer.not_saved == ""
+    assert [found.key for found in read_run(writer.path).cases] == ["s1", "s2"]
+    assert [found.key for found in read_run(other).cases] == ["s7"]
+
+
+def test_what_was_there_before_a_resumption_is_lost_with_its_file_and_said(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", [case("s1")])
+    with RunWriter(path, environment(), resume=True) as writer:
+        path.unlink()
+        writer.case(case("s2"))
+    assert writer.not_saved == f"Not saved: what {path} held before it was resumed; it was removed meanwhile."
+    assert [found.key for found in read_run(path).cases] == ["s2"]
+
+
+def test_resume_adds_nothing_before_its_first_line(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", [case("s1")])
+    before = path.read_bytes()
+    RunWriter(path, environment(), resume=True).close()
+    assert path.read_bytes() == before
