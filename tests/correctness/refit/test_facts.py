@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from fixtures.bounds.fabric import parse_fabric
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
 from fixtures.cases.twins import Twin
+from fixtures.placement.orders import placed
 from fixtures.records.record import CaseRecord
 from fixtures.records.schema import line_problems
 from fixtures.refit.case import RefitCase, RunSettings, resolve
@@ -120,11 +122,20 @@ def full_on_gpus() -> RefitCase:
 
 def test_no_measured_rate_means_no_floor() -> None:
     fit = fitted("s6")
-    for nothing in (None, {}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}):
+    for nothing in (None, {}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}, {"put_gbps": 390.0}):
         assert arriving(fit, nothing).floor_ms is None
-    facts = arriving(fit, {"put_gbps": 390.0})
+
+
+@pytest.mark.parametrize("key", [s.key for s in SCENARIOS])
+def test_the_records_floor_is_the_plans_at_the_measured_rates(key: str) -> None:
+    fit = fitted(key)
+    facts = arriving(fit, {"put_gbps": 390.0, "device_copy_gbps": 4270.0})
     assert facts.floor_ms == pytest.approx(facts.moved_bytes / 390e6)
-    assert "390.0 GB/s" in facts.floor_basis
+    assert facts.floor_basis == "NVLink in at 390.0 GB/s, measured in this run"
+    whole = parse_fabric(["nvlink4"])
+    assert facts.floor_ms == pytest.approx(placed(fit.scenario, fit.model, whole).bound.ms)
+    memory = arriving(fit, {"put_gbps": 1e6, "device_copy_gbps": 10.0})
+    assert memory.floor_basis == "device copy at 10.0 GB/s, measured in this run"
 
 
 def test_ranks_that_share_a_gpu_have_its_floor_and_no_link() -> None:
