@@ -1,6 +1,8 @@
 """Dispatch `python -m tools COMMAND` to the module of that name; each has `main(argv) -> exit code`."""
 
 import importlib
+import os
+import signal
 import sys
 
 from fixtures.documents.commands import TOOLS
@@ -14,7 +16,7 @@ def usage() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; 2 for an unknown one."""
+    """Run one command; 2 for an unknown one. A reader that leaves early, as `head` does, is no error."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
@@ -22,7 +24,15 @@ def main(argv: list[str]) -> int:
         print(f"unknown command {argv[0]!r}; known: {', '.join(sorted(TOOLS))}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"tools.{argv[0].replace('-', '_')}")
-    return int(module.main(argv[1:]))
+    try:
+        code = int(module.main(argv[1:]))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for the flush at the interpreter's end
+        return 128 + signal.SIGPIPE
+    return code
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+from fixtures.gates.index import Index, Series
 from fixtures.gates.metrics import METRICS
 from fixtures.records import RecordError
-from fixtures.records.index import Index, Series
 from fixtures.records.reader import expand
 from fixtures.views.trend import Trend, trend_of, trend_text
 

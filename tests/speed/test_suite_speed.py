@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fixtures.records.index import Index
+from fixtures.gates.index import Index
 from tests.correctness.made_up_runs import case_line, environment, noisy_nights
 from tests.correctness.patience import PATIENCE_S
 from tests.correctness.ranks.test_crowd import CROWD

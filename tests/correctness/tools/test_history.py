@@ -1,12 +1,13 @@
 """The history of a scenario: right about where it changed."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from fixtures.gates.metrics import WARM, value_of
-from fixtures.records.index import Index
+from fixtures.gates.index import Index
+from fixtures.gates.metrics import METRICS, WARM, value_of
 from fixtures.views.trend import sparkline
 from tests.correctness.made_up_runs import case, case_line, environment, noisy_nights, skipped, write_run
 from tools import history
@@ -73,6 +74,19 @@ def test_a_damaged_or_foreign_index_is_begun_anew(tmp_path: Path) -> None:
     index.refresh([file])
     assert len(index.series("s6")) == 1
     assert Index(tmp_path / "no" / "folder.sqlite").refresh([file]) == 1
+
+
+def test_an_index_of_other_metrics_is_begun_anew(tmp_path: Path) -> None:
+    old, file = tmp_path / "old.sqlite", write_run(tmp_path / "a.jsonl", [case()])
+    database = sqlite3.connect(old)
+    database.executescript(
+        "CREATE TABLE runs (path, size); CREATE TABLE cases (path, speed); PRAGMA user_version = 2;"
+    )
+    database.close()
+    index = Index(old)
+    assert (index.refresh([file]), index.errors) == (1, [])
+    (series,) = index.series("s")
+    assert set(series.points[0].values) == {metric.name for metric in METRICS}
 
 
 @pytest.mark.parametrize(("throttled", "value"), [([], 30.0), ([0, 1], 31.0), ([0, 1, 2], None)])

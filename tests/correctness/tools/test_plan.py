@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,18 @@ print(int(peak[1]) // 1024, "torch" in sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 """VmHWM, not ru_maxrss: the latter keeps the high water mark of the process that forked this one."""
+
+
+def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
+    tool = [sys.executable, "-m", "tools", "plan", "s6", "--json"]
+    with subprocess.Popen(
+        tool, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 128 + signal.SIGPIPE
 
 
 def test_full_kimi_k2_is_planned_in_1_gb_without_torch() -> None:
