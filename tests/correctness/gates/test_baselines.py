@@ -1,6 +1,7 @@
 """Baselines survive the round trip through their file, and the gate of one case says what it should."""
 
-import tomllib
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,35 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.gates import Baseline, find_baseline, gate_refusal, judge, load_baseline, parse_gate, rebase
-from fixtures.gates.baselines import baseline_text
-from fixtures.gates.toml import toml_text
+from fixtures.gates.baselines import Change, Reference, baseline_text
 from fixtures.records import RecordError, Run, read_run
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
-
-PLAIN = (
-    st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text()
-)
-TABLES = st.recursive(
-    st.dictionaries(st.text(), PLAIN | st.lists(PLAIN, max_size=3), max_size=4),
-    lambda inner: st.dictionaries(
-        st.text(), PLAIN | inner | st.lists(inner, min_size=1, max_size=2), max_size=3
-    ),
-    max_leaves=8,
-)
-
-
-@given(TABLES)
-def test_toml_reads_back_what_was_written(document: dict[str, object]) -> None:
-    assert tomllib.loads(toml_text(document)) == document
-
-
-def test_toml_refuses_what_it_cannot_hold() -> None:
-    with pytest.raises(TypeError, match="TOML cannot hold"):
-        toml_text({"a": {1, 2}})
 
 
 def _runs(folder: Path, count: int = 5, **fields: object) -> list[Run]:
@@ -63,6 +39,30 @@ def test_round_trip(tmp_path: Path, baseline: Baseline) -> None:
     assert replace(load_baseline(path), path=None) == baseline
     assert find_baseline(environment()["identity"], path.parent).references == baseline.references
     assert baseline.changes[0].because == "first night"
+
+
+@given(st.text(), st.text(min_size=1), st.booleans())
+def test_any_words_come_back(because: str, reason: str, flag: bool) -> None:
+    key = case().id
+    odd = Reference(
+        key=key, metric="warm_ms", value=9, lower=1, upper=2, unit="ms", status="xfail", reason=reason
+    )
+    made = Baseline(
+        system="x",
+        identity={"a": because, "b": flag, "c": 1.5, "d": [1, 2]},
+        references=(odd,),
+        changes=(Change(when="today", because=because, runs=(reason,)),),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.toml"
+        path.write_text(baseline_text(made), newline="")
+        assert replace(load_baseline(path), path=None) == made
+
+
+def test_only_writing_a_baseline_needs_tomlkit(baseline: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    with pytest.raises(RecordError, match="needs tomlkit: pip install"):
+        baseline_text(baseline)
 
 
 def test_references_hold_what_the_runs_said(baseline: Baseline) -> None:

@@ -1,7 +1,10 @@
-"""Random valid scenarios of a tiny model for property tests."""
+"""Random valid scenarios of a tiny model for property tests, and sources that spread the load."""
 
+import numpy as np
 from hypothesis import strategies as st
 
+from fixtures.bounds.cells import Bytes, Cells
+from fixtures.bounds.fabric import Fabric
 from fixtures.cases.inventory import ModelSpec
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import Scenario
@@ -27,3 +30,23 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return Scenario(
         key="any", source=source, target=target, mode=mode, method="nccl", purpose="", placement=order
     )
+
+
+def spread_sources(cells: Cells, fabric: Fabric) -> Bytes:
+    """[rank, cell] a holder of each needed cell: the rank itself, else the least loaded one in its NVLink
+    domain, else the least loaded one anywhere (greedy, the most constrained cells first)."""
+    chosen = np.full(cells.target.shape, -1, dtype=np.int64)
+    load = np.zeros(cells.world_size)
+    ranks = np.arange(cells.world_size)
+    needed = np.argwhere(cells.target)
+    for rank, cell in needed[np.argsort(cells.source.sum(axis=0)[needed[:, 1]], kind="stable")]:
+        holders = ranks[cells.source[:, cell]]
+        near = holders[holders // fabric.nvlink_domain == rank // fabric.nvlink_domain]
+        if cells.source[rank, cell]:
+            chosen[rank, cell] = rank
+            continue
+        options, rate = (near, fabric.nvlink_gbs) if len(near) else (holders, fabric.nic_gbs)
+        best = options[load[options].argmin()]
+        chosen[rank, cell] = best
+        load[best] += cells.bytes[cell] / rate
+    return chosen

@@ -1,11 +1,9 @@
 """Rosters made from layouts against what megatron-core extracts on real ranks, from real modules."""
 
-from dataclasses import replace
-
 import pytest
 
 from fixtures.bounds.fabric import PRESETS
-from fixtures.placement.orders import best_placement
+from fixtures.placement.orders import best_placed
 from fixtures.ranks import all_gather_object_oob
 from fixtures.ranks.world import World
 from tests.correctness.small_pairs import small_case, small_pair
@@ -20,7 +18,7 @@ def test_rosters_equal_what_every_rank_extracts(world: World, key: str, placed: 
 
     scenario, spec = small_case(key, world.size)
     if placed:
-        scenario = replace(scenario, placement=best_placement(scenario, spec, PRESETS["8xH200"]))
+        scenario = best_placed(scenario, spec, PRESETS["8xH200"]).scenario
     with small_pair(scenario, spec, world) as pair:
         mine = extract_rosters(pair, world.rank, spec.experts)
     told: list[str] = []

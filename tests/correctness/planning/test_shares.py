@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from fixtures.cases.inventory import ModelSpec
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.megatron_plan.exact_topology import narrow_model, planned_transfers
 from fixtures.megatron_plan.rosters import Roster, build_rosters
-from fixtures.placement.orders import best_placement
+from fixtures.placement.orders import best_placed
 from fixtures.placement.shares import Cut, Shares, tiles
 from tests.correctness.planning.strategies import TINY, scenarios
 
@@ -98,7 +97,7 @@ def test_the_briefs_scenarios_equal_megatrons_plan_at_their_exact_size(scenario:
 
 def test_the_best_order_equals_megatrons_plan() -> None:
     scenario = find_scenario("s6")
-    check(replace(scenario, placement=best_placement(scenario, NARROW, PRESETS["8xH200"])), NARROW)
+    check(best_placed(scenario, NARROW, PRESETS["8xH200"]).scenario, NARROW)
 
 
 @settings(max_examples=60)
