@@ -167,6 +167,8 @@ def test_expected_failures_are_references_too(tmp_path: Path, baseline: Baseline
     )
 
 
+PART = {"engine": "delta", "options": {"update": "0.01"}, "delta_floor_ms": 10.0}
+"""A delta refit: only what changed has to move."""
 GATES = [
     (
         "range",
@@ -198,6 +200,15 @@ GATES = [
         "10 ms is below the floor of 26 ms: not all of the refit was timed.",
     ),
     ("floor=1.3", {"floor_ms": None}, "refused", "the floor of this machine is unknown."),
+    ("floor=1.3", {**PART, "warm_ms": [12.9] * 3}, "pass", "1.29 x the floor of 10 ms; allowed are 1.3 x."),
+    ("floor=1.3", {**PART, "warm_ms": [25.0] * 3}, "fail", "2.50 x the floor of 10 ms; allowed are 1.3 x."),
+    (
+        "floor=1.3",
+        {**PART, "engine": "direct", "warm_ms": [30.0] * 3},
+        "pass",
+        "1.15 x the floor of 26 ms; allowed are 1.3 x.",
+    ),
+    ("floor=1.3", {**PART, "delta_floor_ms": None}, "refused", "the floor of this machine is unknown."),
     (
         "range",
         {"status": "failed", "reason": "x", "verdict": None},

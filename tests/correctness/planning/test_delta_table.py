@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fixtures.bounds.delta import MEASURED, REFERENCE_COPY_GBS, delta_bound, encoded_share
+from fixtures.bounds.delta import (
+    MEASURED,
+    REFERENCE_COPY_GBS,
+    DeltaRates,
+    delta_bound,
+    encoded_share,
+    rates_at,
+    wire_ms,
+)
 from fixtures.bounds.fabric import PRESETS
 from fixtures.bounds.floor import Bound, Load
 from fixtures.cases.inventory import find_model
@@ -49,7 +57,8 @@ def one_link(ms: float) -> Bound:
 def test_stages_are_scaled_to_the_fabric_and_one_gpus_add_up() -> None:
     gb = 10**9
     matrix = np.array([[2 * gb, 3 * gb], [0, 0]])
-    bound = delta_bound(one_link(100), matrix, np.array([4 * gb, 0]), H100, 0.01)
+    rates = rates_at(0.01, H100.copy_gbs)
+    bound = delta_bound(wire_ms(one_link(100)), matrix, np.array([4 * gb, 0]), rates, 0.01)
     slower = REFERENCE_COPY_GBS / H100.copy_gbs
     (scan, apply) = MEASURED[1, 1:] * slower
     assert bound.scan_ms == pytest.approx(3 * scan)
@@ -61,8 +70,20 @@ def test_stages_are_scaled_to_the_fabric_and_one_gpus_add_up() -> None:
 
 def test_a_source_is_read_once_for_several_targets() -> None:
     matrix = np.array([[0, 10**9, 10**9], [0, 0, 0], [0, 0, 0]])
-    bound = delta_bound(one_link(1), matrix, np.array([10**9, 0, 0]), H100, 0.01)
+    bound = delta_bound(1, matrix, np.array([10**9, 0, 0]), rates_at(0.01, H100.copy_gbs), 0.01)
     assert bound.scan_ms == pytest.approx(MEASURED[1, 1] * REFERENCE_COPY_GBS / H100.copy_gbs)
+
+
+def test_ranks_on_one_gpu_add_up() -> None:
+    gb = 10**9
+    matrix = np.array([[0, 0, gb, 0], [0, 0, 0, gb], [0, 0, 0, 0], [0, 0, 0, 0]])
+    rates = DeltaRates(scan_ms=2, apply_ms=3, copy_gbs=1000)
+    alone, together = (
+        delta_bound(0, matrix, np.array([gb, gb, 0, 0]), rates, 0.01, gpus=g) for g in (None, 2)
+    )
+    assert (alone.scan_ms, alone.apply_ms, alone.device_ms) == (2, 3, 3)
+    assert (together.scan_ms, together.apply_ms, together.device_ms) == (2, 3, 5)
+    assert delta_bound(0, matrix, np.array([gb, gb, 0, 0]), rates, 0.01, gpus=1).ms == 10
 
 
 def test_a_range_holds_exactly_up_to_its_share(plan: ScenarioPlan) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from fixtures.bounds.delta import encoded_share
 from fixtures.bounds.fabric import parse_fabric
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.shards import local_bytes
 from fixtures.cases.twins import Twin
+from fixtures.cases.updates import Update
 from fixtures.placement.orders import placed
-from fixtures.records.record import CaseRecord
+from fixtures.records.record import Arriving, CaseRecord
 from fixtures.records.schema import line_problems
 from fixtures.refit.case import RefitCase, RunSettings, resolve
 from fixtures.refit.devices import Devices
@@ -147,3 +149,38 @@ def test_ranks_that_share_a_gpu_have_its_floor_and_no_link() -> None:
     record = timed_case(fit, [1.0])
     assert record.gbps is None
     assert record.verdict_reason == "4 ranks share a GPU"
+
+
+RATES = {"delta_scan_gbps": 1000.0, "delta_apply_gbps": 4000.0, "device_copy_gbps": 3000.0}
+
+
+def delta_facts(kind: str, rates: dict[str, float], share: float = 0.01) -> Arriving:
+    gpus = 1 if kind == "shared" else 2
+    devices = Devices(kind=kind, ranks=2, ranks_per_gpu=2 // gpus, gpus=gpus)
+    settings = RunSettings(model="kimi-k2-mini", update=Update(share=share))
+    return arriving(resolve(find_scenario("s6"), "direct", "gloo", settings, devices), rates)
+
+
+def test_an_update_of_a_part_has_a_delta_floor_beside_the_dense_one() -> None:
+    facts = delta_facts("cuda", RATES | {"put_gbps": 390.0})
+    moved, kept = facts.bytes["in"][0], facts.bytes["kept"][0]
+    device = moved / 1000e6 + moved / 4000e6 + 2 * kept / 3000e6
+    assert facts.delta_floor_ms == pytest.approx(max(device, facts.floor_ms * encoded_share(0.01)), rel=0.01)
+    assert facts.delta_floor_basis.startswith("one GPU's scan")
+    slow = delta_facts("cuda", RATES | {"put_gbps": 1.0})
+    assert slow.delta_floor_ms == pytest.approx(slow.floor_ms * encoded_share(0.01))
+    assert slow.delta_floor_basis.startswith("the wire")
+
+
+def test_ranks_that_share_a_gpu_share_its_delta_floor() -> None:
+    alone, together = delta_facts("cuda", RATES | {"put_gbps": 390.0}), delta_facts("shared", RATES)
+    assert together.delta_floor_ms == pytest.approx(2 * alone.delta_floor_ms, rel=0.01)
+
+
+@pytest.mark.parametrize("missing", [*RATES, "put_gbps"])
+def test_without_a_measured_rate_there_is_no_delta_floor(missing: str) -> None:
+    rates = RATES | {"put_gbps": 390.0}
+    assert delta_facts("cuda", rates).delta_floor_ms
+    del rates[missing]
+    assert delta_facts("cuda", rates).delta_floor_ms is None
+    assert delta_facts("cuda", RATES | {"put_gbps": 390.0}, share=1).delta_floor_ms is None

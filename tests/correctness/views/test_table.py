@@ -27,6 +27,16 @@ def test_a_passed_case() -> None:
     assert shown["expected"] == "20-40"
 
 
+def test_the_delta_floor_stands_beside_the_dense_one_where_it_is_known() -> None:
+    record = case("s1", floor_ms=1365.0, delta_floor_ms=34.4, options={"update": "0.01"})
+    assert (cells(record)["floor"], cells(record)["delta floor"]) == ("1,365", "34.4")
+    assert cells(case("s1"))["delta floor"] == "-"
+    for records, shown in (([record, case("s2")], True), ([case("s1")], False)):
+        text = io.StringIO()
+        render(records, Console(file=text, width=220))
+        assert ("delta floor" in text.getvalue()) == shown
+
+
 def test_the_full_scenario_is_no_twin() -> None:
     assert cells(case("s6", twin=[1, 1]))["twin"] == "full"
 
