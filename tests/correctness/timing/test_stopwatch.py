@@ -59,12 +59,12 @@ def test_warm_up_iterations_run_but_do_not_count(world: World) -> None:
 
 
 @pytest.mark.distributed
-def test_no_garbage_is_collected_in_the_time_of_an_operation() -> None:
+def test_no_garbage_is_collected_in_the_time_of_an_operation(world: World) -> None:
     """A collection of what the checks leave took 70 ms of a refit's 25 on two H100s."""
     collections: list[str] = []
     gc.callbacks.append(lambda phase, _: collections.append(phase))
     try:
-        Stopwatch(torch.device("cpu")).iteration(lambda: [[number] for number in range(100_000)])
+        Stopwatch(world.device).iteration(lambda: [[number] for number in range(100_000)])
         during = len(collections)
         _ = [[number] for number in range(100_000)]
     finally:

@@ -27,6 +27,7 @@ def test_pytest_benchmark_compares_two_files_of_ours(tmp_path: Path) -> None:
     ]
     # pytest-benchmark switches itself off under pytest-xdist, whose worker may be running this test.
     environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
     run = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
