@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
     parser.add_argument("-o", "--output", type=Path, help="default: page.html; Markdown goes to the terminal")
-    parser.add_argument("--title", default="Kimi K2 weight refits", help="heading of the page")
+    parser.add_argument("--title", help="heading of the page; default: the models' names")
     parser.add_argument("--markdown", action="store_true", help="for a pull request or a job summary")
     return parser
 

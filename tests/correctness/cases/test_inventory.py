@@ -16,6 +16,7 @@ from fixtures.cases.inventory import (
     alike,
     find_model,
     inventory,
+    titles,
 )
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS
@@ -154,3 +155,15 @@ def test_impossible_layers_are_named(layers: int) -> None:
 def test_unknown_model_is_named_with_the_known_ones() -> None:
     with pytest.raises(CaseError, match="unknown model 'kimi-k3'; known: kimi-k2, kimi-k2-mini"):
         find_model("kimi-k3")
+
+
+@pytest.mark.parametrize(
+    ("models", "title"),
+    [
+        (["kimi-k2-mini"], "Kimi K2"),
+        (["deepseek-v3", "deepseek-v3-mini"], "DeepSeek-V3"),
+        (["deepseek-v3", "one-from-elsewhere"], "DeepSeek-V3 and one-from-elsewhere"),
+    ],
+)
+def test_a_heading_names_the_models(models: list[str], title: str) -> None:
+    assert titles(models) == title

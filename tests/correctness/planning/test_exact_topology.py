@@ -18,7 +18,7 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.megatron_plan.exact_topology import Transfer, narrow_model, planned_transfers, replay
 from fixtures.megatron_plan.ops import planned_ops
 from fixtures.megatron_plan.rosters import build_rosters
-from fixtures.placement.orders import best_placement
+from fixtures.placement.orders import best_placed
 from fixtures.placement.sources import megatron_sources, traffic_matrix
 
 CHANGE_ETP = {"s2", "s4", "s5", "s6", "s7"}
@@ -49,8 +49,7 @@ def test_the_plan_as_shipped_scrambles_gate_and_up_wherever_etp_changes(scenario
 
 def test_the_plan_is_exact_in_the_best_order() -> None:
     for key in ("s6", "s7"):
-        order = best_placement(find_scenario(key), NARROW, PRESETS["8xH200"])
-        outcome = replay(replace(find_scenario(key), placement=order), NARROW)
+        outcome = replay(best_placed(find_scenario(key), NARROW, PRESETS["8xH200"]).scenario, NARROW)
         assert outcome.exact, outcome.first_wrong
 
 
