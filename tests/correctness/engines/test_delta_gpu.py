@@ -10,9 +10,8 @@ import torch.distributed as dist
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.engines.delta import FIRST, DeltaEngine
 from fixtures.engines.delta_codec import Encoded, apply, digest, encode
-from fixtures.engines.delta_mapped import SOURCE, THREADS, MappedDelta
+from fixtures.engines.delta_mapped import SCAN_SHARED_BYTES, THREADS, MappedDelta, delta_module
 from fixtures.engines.delta_tiles import OVERWRITTEN, TILE_BYTES, Tiles
-from fixtures.engines.kernel import kernel_module
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, poison, synthetic_plan
 from tests.correctness.engines.test_delta_codec import KINDS, changed_words
@@ -63,22 +62,23 @@ class OneStream:
         self.on_gpu = {
             name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in self.arrays.items()
         }
-        self._module = kernel_module(self.device, (), SOURCE)
+        self._module = delta_module(self.device)
 
     def at(self, name: str, offset: int = 0) -> int:
         return self.on_gpu[name].data_ptr() + offset
 
-    def launch(self, kernel: str, *values: int) -> None:
+    def launch(self, kernel: str, blocks: int, *values: int, shared_bytes: int = 0) -> None:
         stream = torch.cuda.current_stream(self.device).cuda_stream
-        self._module.launch(kernel, len(self.tiles), THREADS, stream, *values)
+        self._module.launch(kernel, blocks, THREADS, stream, *values, shared_bytes=shared_bytes)
 
     def scan(self) -> Encoded:
-        """Scan; what the window then holds."""
+        """Scan, each block several tiles; what the window then holds."""
         self.on_gpu["counters"].zero_()
         self.launch(
-            "delta_scan", self.at("tiles"), self.at("first_block"), 0, self.snapshot.data_ptr(),
-            self.at("wanted"), self.at("places"), self.at("windows"), self.at("counters"),
-            self.at("counters", 8), self.at("counters", 16),
+            "delta_scan", 16, self.at("tiles"), self.at("first_block"), 0, len(self.tiles),
+            self.snapshot.data_ptr(), self.at("wanted"), self.at("places"), self.at("windows"),
+            self.at("counters"), self.at("counters", 8), self.at("counters", 16), self.at("counters", 40),
+            shared_bytes=SCAN_SHARED_BYTES,
         )  # fmt: skip
         window = self.window.cpu().numpy()
         entries = window[64 : 64 + 8 * len(self.tiles)].view(np.uint32).reshape(-1, 2).astype(np.int64)
@@ -88,7 +88,7 @@ class OneStream:
 
     def apply(self) -> None:
         self.launch(
-            "delta_apply", self.at("target"), self.at("places"), 0, self.at("windows"),
+            "delta_apply", len(self.tiles), self.at("target"), self.at("places"), 0, self.at("windows"),
             self.at("counters", 24), self.at("counters", 32),
         )  # fmt: skip
 
