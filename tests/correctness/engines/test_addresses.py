@@ -34,8 +34,8 @@ CHANGES: dict[str, tuple[Callable[[nn.Module], None], str]] = {
     "rebound": (rebind, "the target's 1.weight has moved"),
     "replaced": (replace, "the target's 1.weight has moved"),
     "buffer": (replace_buffer, "the target's 1.bias_fp32 has moved"),
-    "strides": (restride, "the target's 1.weight has changed its strides, dtype or device"),
-    "dtype": (retype, "the target's 1.weight has changed its strides, dtype or device"),
+    "strides": (restride, "the target's 1.weight has changed its strides or dtype"),
+    "dtype": (retype, "the target's 1.weight has changed its strides or dtype"),
 }
 
 
