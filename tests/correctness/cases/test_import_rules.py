@@ -11,6 +11,7 @@ import pytest
 from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
+TREES = ("fixtures", "tests/correctness")
 PURE_ROOMS = ("cases", "records", "gates", "bounds", "placement", "megatron_plan", "planning", "documents")
 READERS_OF_MEGATRON = {
     "fixtures.megatron_plan.cold_plan",
@@ -96,3 +97,11 @@ def test_fixtures_import_neither_tests_nor_tools() -> None:
     for path in (ROOT / "fixtures").rglob("*.py"):
         upwards = {name for name in imports(path) if name.split(".")[0] in ("tests", "tools")}
         assert not upwards, f"{path.relative_to(ROOT)} imports {upwards}"
+
+
+def test_every_room_has_its_tests() -> None:
+    rooms, tests = (
+        {folder.name for folder in (ROOT / tree).iterdir() if any(folder.rglob("*.py"))} for tree in TREES
+    )
+    assert rooms <= tests, f"rooms without tests: {rooms - tests}"
+    assert tests - rooms == {"cli", "megatron", "slurm", "tools"}, "folders of tests of no room"

@@ -14,7 +14,7 @@ from fixtures.megatron_plan.exact_topology import narrow_model, planned_transfer
 from fixtures.megatron_plan.rosters import Roster, build_rosters
 from fixtures.placement.orders import best_placed
 from fixtures.placement.shares import Cut, Shares, tiles
-from tests.correctness.planning.strategies import TINY, scenarios
+from tests.correctness.strategies import TINY, scenarios
 
 NARROW = narrow_model()
 Found = tuple[int, int, str, tuple[int, int, int] | None, tuple[int, int, int] | None]

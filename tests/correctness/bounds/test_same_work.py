@@ -7,7 +7,7 @@ from fixtures.bounds.same_work import Arriving, arriving, other_work
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import Twin
-from tests.correctness.planning.strategies import TINY, scenarios
+from tests.correctness.strategies import TINY, scenarios
 from tests.correctness.traffic import received
 
 K2 = find_model("kimi-k2")

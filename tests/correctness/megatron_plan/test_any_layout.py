@@ -13,7 +13,7 @@ from fixtures.megatron_plan.exact_topology import _Pieces, planned_transfers, re
 from fixtures.megatron_plan.ops import planned_ops
 from fixtures.megatron_plan.rosters import build_rosters
 from fixtures.placement.sources import megatron_sources, traffic_matrix
-from tests.correctness.planning.strategies import TINY, scenarios
+from tests.correctness.strategies import TINY, scenarios
 
 
 @settings(max_examples=30)

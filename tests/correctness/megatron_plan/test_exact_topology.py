@@ -127,7 +127,7 @@ def plan_matrices(scenario: Scenario, repairs: bool) -> tuple[np.ndarray, np.nda
 def test_rosters_equal_what_megatron_extracts_from_real_modules_at_the_exact_size() -> None:
     """In a process of its own: it joins worlds of 96 and 128 ranks, as five of their ranks in turn."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.correctness.planning.extracted_rosters"],
+        [sys.executable, "-m", "tests.correctness.megatron_plan.extracted_rosters"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[3],

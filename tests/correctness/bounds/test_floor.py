@@ -18,7 +18,7 @@ from fixtures.cases.shards import shard_of
 from fixtures.cases.twins import Twin
 from fixtures.placement.orders import best_placed, placed
 from fixtures.placement.sources import megatron_sources, traffic_matrix
-from tests.correctness.planning.strategies import TINY, scenarios, spread_sources
+from tests.correctness.strategies import TINY, scenarios, spread_sources
 from tests.correctness.traffic import common_bytes, received
 
 COUNTED = {
