@@ -9,16 +9,15 @@ import torch.distributed as dist
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.engines.delta import FIRST, DeltaEngine
+from fixtures.engines.delta_alone import DeltaAlone, two_states
 from fixtures.engines.delta_codec import Encoded, apply, digest, encode
-from fixtures.engines.delta_mapped import SCAN_SHARED_BYTES, THREADS, MappedDelta, delta_module
+from fixtures.engines.delta_mapped import HEADER_BYTES, MappedDelta
 from fixtures.engines.delta_tiles import OVERWRITTEN, TILE_BYTES, Tiles
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import build, poison, synthetic_plan
 from tests.correctness.engines.test_delta_codec import KINDS, changed_words
 from tests.correctness.engines.test_packed import twin_of
 from tests.correctness.engines.updates import Training
-
-TABLE_BYTES = 1 << 16
 
 
 def tiles_of(rng: np.random.Generator, base: int, size: int) -> Tiles:
@@ -37,64 +36,28 @@ def tiles_of(rng: np.random.Generator, base: int, size: int) -> Tiles:
         rows.append([base + begin, count, width, stride])
 
 
-class OneStream:
-    """A source, a snapshot, one window and a target on one GPU, without ranks."""
+class OneStream(DeltaAlone):
+    """A source, a snapshot, one window and a target on one GPU, with what the window holds as values."""
 
     def __init__(self, source: torch.Tensor, target: torch.Tensor, seed: int) -> None:
-        self.device = source.device
-        self.tiles, theirs = (
+        self.tiles, self.held = (
             tiles_of(np.random.default_rng(seed), t.data_ptr(), t.numel()) for t in (source, target)
         )
-        self.shape, count = self.tiles.shape, len(self.tiles)
-        self.snapshot = torch.zeros(self.shape.nbytes, dtype=torch.uint8, device=self.device)
-        self.window = torch.zeros(64 + TABLE_BYTES + self.shape.nbytes, dtype=torch.uint8, device=self.device)
-        base = self.window.data_ptr()
-        numbers = np.arange(count)
-        self.arrays = {
-            "tiles": self.tiles.table,
-            "target": theirs.table,
-            "first_block": self.shape.first_block,
-            "wanted": np.arange(count + 1, dtype=np.int32),
-            "places": np.stack([0 * numbers, numbers], axis=1).astype(np.int32),
-            "windows": np.array([[base, base + 64, base + 64 + TABLE_BYTES]]),
-            "counters": np.zeros(8, dtype=np.int64),
-        }
-        self.on_gpu = {
-            name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in self.arrays.items()
-        }
-        self._module = delta_module(self.device)
+        super().__init__([self.tiles], self.held, blocks=16)
 
-    def at(self, name: str, offset: int = 0) -> int:
-        return self.on_gpu[name].data_ptr() + offset
-
-    def launch(self, kernel: str, blocks: int, *values: int, shared_bytes: int = 0) -> None:
-        stream = torch.cuda.current_stream(self.device).cuda_stream
-        self._module.launch(kernel, blocks, THREADS, stream, *values, shared_bytes=shared_bytes)
-
-    def scan(self) -> Encoded:
+    def scanned(self) -> Encoded:
         """Scan, each block several tiles; what the window then holds."""
-        self.on_gpu["counters"].zero_()
-        self.launch(
-            "delta_scan", 16, self.at("tiles"), self.at("first_block"), 0, len(self.tiles),
-            self.snapshot.data_ptr(), self.at("wanted"), self.at("places"), self.at("windows"),
-            self.at("counters"), self.at("counters", 8), self.at("counters", 16), self.at("counters", 40),
-            shared_bytes=SCAN_SHARED_BYTES,
-        )  # fmt: skip
+        self.scan()
         window = self.window.cpu().numpy()
-        entries = window[64 : 64 + 8 * len(self.tiles)].view(np.uint32).reshape(-1, 2).astype(np.int64)
-        payload = window[64 + TABLE_BYTES :]
+        places = window[HEADER_BYTES : HEADER_BYTES + 8 * len(self.tiles)]
+        entries = places.view(np.uint32).reshape(-1, 2).astype(np.int64)
+        payload = window[self.payload :]
         parts = [payload[16 * base : 16 * base + length] for base, length in entries]
         return Encoded(lengths=entries[:, 1], data=np.concatenate(parts), changed=0 * entries[:, 1])
 
-    def apply(self) -> None:
-        self.launch(
-            "delta_apply", len(self.tiles), self.at("target"), self.at("places"), 0, self.at("windows"),
-            self.at("counters", 24), self.at("counters", 32),
-        )  # fmt: skip
-
-    def counters(self) -> list[int]:
+    def told(self) -> list[int]:
         """Units of 16 bytes, digest of the scan, changed words, digest of the apply, status."""
-        return [int(n) for n in self.on_gpu["counters"].cpu().numpy().view(np.uint64)[:5]]
+        return [int(n) for n in self.counters.cpu().numpy().view(np.uint64)[:5]]
 
 
 def laid(tiles: Tiles, memory: torch.Tensor) -> np.ndarray:
@@ -120,12 +83,12 @@ def scanned_and_applied(share: float, kind: str, seed: int) -> None:
     old = laid(stream.tiles, source)
     words = source.cpu().numpy().view(np.uint16)
     source.copy_(torch.from_numpy(changed_words(rng, words, share, kind).view(np.uint8)))
-    new, encoded = laid(stream.tiles, source), stream.scan()
+    new, encoded = laid(stream.tiles, source), stream.scanned()
     wanted = encode(new, old, stream.shape)
     assert np.array_equal(encoded.lengths, wanted.lengths)
     assert np.array_equal(encoded.data, wanted.data)
     stream.apply()
-    _, sealed, changed, arrived, status = stream.counters()
+    _, sealed, changed, arrived, status = stream.told()
     assert (sealed, arrived, changed, status) == (
         digest(wanted),
         digest(wanted),
@@ -133,8 +96,7 @@ def scanned_and_applied(share: float, kind: str, seed: int) -> None:
         0,
     )
     assert np.array_equal(stream.snapshot.cpu().numpy().view(np.uint16), new)
-    held = Tiles(table=stream.arrays["target"])
-    assert np.array_equal(laid(held, target), new)
+    assert np.array_equal(laid(stream.held, target), new)
     apply(old, encoded, stream.shape)
     assert np.array_equal(old, new)
 
@@ -153,14 +115,34 @@ def damaged_tiles() -> int:
     stream = OneStream(source, torch.zeros_like(source), 5)
     source[::64] = 1
     stream.scan()
-    stream.window[64 + TABLE_BYTES] ^= 255
+    stream.window[stream.payload] ^= 255
     stream.apply()
-    return stream.counters()[4]
+    return stream.told()[4]
 
 
 @pytest.mark.gpu
 def test_a_tile_that_no_encoder_writes_is_told() -> None:
     assert damaged_tiles() == 1
+
+
+def changed_share(share: float) -> float:
+    """The share of words that the scan finds between a calibration's two states, there and back."""
+    alone, memory = two_states(1 << 24, share, 64)
+    alone.scan()
+    found = []
+    for number in (1, 0):
+        alone.scan(number)
+        found.append(int(alone.counters[2].item()) / memory[0].numel())
+    assert found[0] == found[1]
+    alone.scan()
+    assert int(alone.counters[2].item()) == 0
+    return found[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("share", [0.01, 0.3, 1])
+def test_what_a_calibration_scans_has_changed_as_it_says(share: float) -> None:
+    assert changed_share(share) == pytest.approx(share, rel=0.02)
 
 
 def engine_of(**options: Any) -> DeltaEngine:

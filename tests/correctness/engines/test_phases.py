@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.engines.calibration import figures
+from fixtures.engines.calibration import figures, joined
 from fixtures.engines.lanes import Span
 from fixtures.engines.measured import exclusive_times, trace_events
 from fixtures.engines.plan import ALIGNMENT
@@ -81,3 +81,14 @@ def test_calibration_figures() -> None:
     assert told["put_gbps"] == told["copy_engine_gbps"] == pytest.approx(200)
     assert told["device_copy_gbps"] == pytest.approx(2000)
     assert "put_gbps" not in figures({"device_copy": [1.0]}, 10**9)
+
+
+def test_the_delta_kernels_figures_stand_beside_the_links() -> None:
+    links = figures({"device_copy": [1.0]}, 10**9, twice=("device_copy",))
+    deltas = figures({"delta_read": [2.0], "delta_scan": [1.0]}, 10**9, twice=("delta_read",))
+    told = joined(links, deltas, 0.01)
+    assert told["device_copy_gbps"] == pytest.approx(2000)
+    assert told["delta_read_gbps"] == told["delta_scan_gbps"] == pytest.approx(1000)
+    assert "put_gbps" not in told
+    assert set(told["samples"]) == {"device_copy", "delta_read", "delta_scan"}
+    assert "0.01 of the elements changed" in told["method"]
