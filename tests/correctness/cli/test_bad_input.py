@@ -34,6 +34,7 @@ REFUSED = [
     ("--warmup=-1", "--warmup must be at least 0, not -1"),
     ("--buffer-gb=0", "--buffer-gb must be 0.000001 to 1,000,000, not 0.0"),
     ("--full-every=-1", "--full-every must be at least 0, not -1"),
+    ("--check-every=0", "--check-every must be at least 1, not 0"),
     ("--placement=bset", "--placement must be megatron, best or ranks like 0,2,1,3, not 'bset'"),
     ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
     ("--resume=nowhere.jsonl", "nowhere.jsonl cannot be read"),
