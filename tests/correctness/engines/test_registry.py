@@ -3,12 +3,14 @@
 import pytest
 
 from fixtures.bounds.fabric import PRESETS
+from fixtures.cases.described import descriptions
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import find_scenario
 from fixtures.engines.base import PROTOCOL, Engine, EngineOptions
-from fixtures.engines.registry import ENGINES, HOST, NCCL, PUT, ceiling, obstacle, predicted_terms
+from fixtures.engines.registry import ENGINES, NCCL, PUT, ceiling, obstacle, predicted_terms
 from fixtures.planning.predict import order_terms
 from fixtures.planning.summary import plan_scenario
+from fixtures.records.schema import Calibration
 
 
 def test_every_row_makes_an_engine_of_its_name() -> None:
@@ -21,17 +23,20 @@ def test_every_row_makes_an_engine_of_its_name() -> None:
 
 
 def test_options_reach_the_engines_that_they_concern() -> None:
-    options = EngineOptions(peer_mapping=False, buffer_bytes=12345)
+    options = EngineOptions(peer_mapping=False, buffer_bytes=12345, check_every=7, full_every=5)
     for name in ("packed", "direct"):
         assert vars(ENGINES[name].make("gloo", options))["_memory_bytes"] == 12345
     assert not vars(ENGINES["direct"].make("gloo", options))["_peer_mapping"]
+    delta = vars(ENGINES["delta"].make("gloo", options))
+    assert (delta["_check_every"], delta["_full_every"]) == (7, 5)
 
 
 def test_rows_name_terms_and_ceilings_that_exist() -> None:
     plan = plan_scenario(find_scenario("s6"), find_model("kimi-k2"), PRESETS["8xH200"])
     known = set(order_terms(plan, plan.orders[0]))
     assert {term for terms in predicted_terms().values() for term in terms} <= known
-    assert {t.ceiling for kind in ENGINES.values() for t in kind.transports.values()} <= {PUT, NCCL, HOST}
+    ceilings = {t.ceiling for kind in ENGINES.values() for t in kind.transports.values()}
+    assert ceilings <= descriptions(Calibration).keys()
     assert ceiling("packed", "nccl") == NCCL
     assert ceiling("an engine of yesterday", "ipc+nvshmem") == PUT
 
