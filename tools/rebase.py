@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
     except RecordError as error:
         print(error, file=sys.stderr)
         return 2
+    for warning in (warning for run in runs for warning in run.warnings):
+        print(warning, file=sys.stderr)
     print(f"{path}: {len(fresh.references)} references from {len(runs)} runs.")
     print("\n".join(_changes(old, fresh)))
     return 0

@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from rich.console import Console
+from rich.text import Text
 
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.views.table import render
@@ -37,14 +38,15 @@ def _print(run: Run, console: Console) -> None:
     statuses = [case.status for case in run.cases]
     counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("passed", "failed", "skipped"))
     ended = f"ended {run.end['status']}" if run.end else "was cut off"
-    console.print(f"{run.name} ({run.path}), begun {run.started or 'unknown'}: {counts}; the run {ended}.")
+    begun = f"begun {run.started or 'unknown'}"
+    console.print(Text(f"{run.name} ({run.path}), {begun}: {counts}; the run {ended}."))
     for warning in run.warnings:
-        console.print(warning)
+        console.print(Text(warning))
     if run.cases:
         render(list(run.cases), console)
     for case in run.cases:
         for sentence in case.judgement:
-            console.print(f"{case.label}: {sentence}", markup=False)
+            console.print(Text(f"{case.label}: {sentence}"))
 
 
 def _exit_code(run: Run) -> int:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch.distributed.run import get_args_parser
 
+from fixtures.plugins.run_file import NOT_SAVED, NOTHING_MEASURED
+from fixtures.records import RunWriter
+from tests.correctness import made_up_runs as made_up
 from tests.correctness.cli.inner_runs import fork_suite
 
 ON_CPU = pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has GPUs")
@@ -38,6 +41,23 @@ REFUSED = [
     ("--placement=bset", "--placement must be megatron, best or ranks like 0,2,1,3, not 'bset'"),
     ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
     ("--resume=nowhere.jsonl", "nowhere.jsonl cannot be read"),
+    ("--resume=/dev/zero", "/dev/zero is no regular file."),
+    ("--run-name=../../x", "--run-name: a run's name is a plain file name of at most 200 bytes"),
+    ("--run-name=/tmp/x", "--run-name: a run's name is a plain file name of at most 200 bytes"),
+    ("--run-name=..", "--run-name: a run's name is a plain file name of at most 200 bytes"),
+    ("--run-name=a\x1b[2J", "at most 200 bytes, without a dot in front, not 'a\\x1b[2J'"),
+    ("--buffer-gb=inf", "--buffer-gb must be 0.000001 to 1,000,000, not inf"),
+    ("--buffer-gb=nan", "--buffer-gb must be 0.000001 to 1,000,000, not nan"),
+    ("--deadline=99999999999999999999", "99999999999999999999"),
+    ("--deadline=nan", "nan"),
+    ("--rank-grace=inf", "--rank-grace inf: not a number of seconds"),
+    ("--iterations=1000000000", "--iterations must be at most 1,000,000, not 1000000000"),
+    ("--twin=1000000000,1", "twin '1000000000,1' is not of the form a,b with whole numbers"),
+    ("--scenario=1000:1:1:2000:non-collocated:nccl", "not divisible"),
+    ("--scenario=1000000000:1:1:1:non-collocated:nccl", "source TP must be a whole number"),
+    ("--ranks=1000000000", "--ranks 1000000000: "),
+    ("--update=1e-300", "an update changes a share of 1e-06 to 1, not 1e-300"),
+    ("--update=nan", "an update changes a share of 1e-06 to 1, not nan"),
 ]
 
 
@@ -73,7 +93,9 @@ def test_a_gate_that_can_judge_nothing_is_refused_before_the_run(
 def test_a_case_that_cannot_run_here_is_skipped_with_its_reason(tmp_path: Path) -> None:
     """No CUDA for nccl and nvshmem."""
     done = fork_suite(tmp_path, *QUICK, "--method=nccl", "--method=nvshmem")
-    assert done.code == 0, done.output
+    assert done.code == NOTHING_MEASURED, done.output
+    assert "Nothing was measured: every case was skipped (exit code 10)." in done.output
+    assert (done.lines[-1]["status"], done.lines[-1]["exit_code"]) == ("completed", NOTHING_MEASURED)
     assert [case["status"] for case in done.cases] == ["skipped"] * 2
     assert [case["reason"] for case in done.cases] == [
         f"method {name} needs CUDA GPUs, and this machine has none" for name in ("nccl", "nvshmem")
@@ -123,10 +145,28 @@ def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
 def test_an_unwritable_results_folder(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file is in the way")
     done = fork_suite(tmp_path, *QUICK)
-    assert done.code == 0, done.output
+    assert done.code == NOT_SAVED, done.output
     assert "TP2,EP1>TP1,EP2" in done.output
     assert "Not saved: " in done.output
     assert "inner.jsonl cannot be created" in done.output
+
+
+@ON_CPU
+def test_a_run_that_cannot_be_resumed_is_refused_before_its_first_case(tmp_path: Path) -> None:
+    """Another run writes the file; another system began it; an empty file and one with nothing left to do."""
+    path = tmp_path / "run.jsonl"
+    resume = (*QUICK, f"--resume={path}")
+    with RunWriter(path, {**made_up.environment()}):
+        held = fork_suite(tmp_path, *resume)
+        assert f"ERROR: {path} is being written by another run." in held.output
+    other = fork_suite(tmp_path, *resume)
+    assert f"ERROR: {path} cannot be resumed on this system: " in other.output
+    before = path.read_bytes()
+    for refused in (held, other):
+        assert refused.code == pytest.ExitCode.USAGE_ERROR
+        assert "Traceback" not in refused.output
+        assert "s6" not in refused.output
+    assert path.read_bytes() == before
 
 
 @pytest.fixture
@@ -152,7 +192,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 @ON_CPU
 def test_a_full_disk(full_disk: Path, tmp_path: Path) -> None:
     done = fork_suite(tmp_path, *QUICK, results=full_disk)
-    assert done.code == 0, done.output
+    assert done.code == NOT_SAVED, done.output
     assert "TP2,EP1>TP1,EP2" in done.output
     assert "Not saved: " in done.output
     assert "No space left on device" in done.output
