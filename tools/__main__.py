@@ -16,7 +16,7 @@ def usage() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; 2 for an unknown one. A reader that leaves early, as `head` does, is no error."""
+    """Run one command; 2 for an unknown one. A reader that leaves early, as `head` does, is not an error."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2

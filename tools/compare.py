@@ -65,7 +65,7 @@ def _compare(base: Sequence[str], new: Sequence[str], options: argparse.Namespac
     """Read both sides; a run on both counts as new only."""
     across = [fact for fact in options.across.split(",") if fact]
     if unknown := [fact for fact in across if fact.split(".")[0] not in IDENTITY]:
-        raise RecordError(f"--across {unknown[0]} is no identity fact; known: {', '.join(IDENTITY)}.")
+        raise RecordError(f"--across {unknown[0]} is not an identity fact; known: {', '.join(IDENTITY)}.")
     fresh = _newest(read_runs(new), options.new_last, "--new-last")
     new_runs = {run.identity for run in fresh}
     old = [run for run in read_runs(base) if run.identity not in new_runs]

@@ -75,7 +75,7 @@ def read_flags(argv: Iterable[str]) -> dict[str, tuple[str, ...]]:
             flag, equals, value = word.partition("=")
             flags[flag] = (value,) if equals else ()
         elif flag is None:
-            raise CaseError(f"{word!r} is no flag: Megatron's flags begin with --")
+            raise CaseError(f"{word!r} is not a flag: Megatron's flags begin with --")
         else:
             flags[flag] = (*flags[flag], word)
     return flags

@@ -28,7 +28,7 @@ from fixtures.models.bind import DTYPES, local_name
 def main(argv: list[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools plan-cost", description=__doc__)
-    parser.add_argument("--seven", action="store_true", help="the brief's scenarios, not a ladder of sizes")
+    parser.add_argument("--seven", action="store_true", help="the seven scenarios, not a ladder of sizes")
     options = parser.parse_args(argv)
     scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]
     megatrons = {row.world_size: row.total_s for row in committed_rows()} if not options.seven else {}

@@ -10,9 +10,9 @@ from fixtures.plugins.refit import prepared_ms
 from fixtures.ranks import stage
 from fixtures.ranks.world import World
 from fixtures.refit.case import RunSettings
-from fixtures.refit.dossier import Dossier
+from fixtures.refit.case_models import CaseModels
 from fixtures.refit.places import moved
-from fixtures.refit.subject import Subject
+from fixtures.refit.recorder import Recorder
 from fixtures.refit.tracer import Tracer
 from fixtures.refit.watch import Watch
 from fixtures.timing.benchmarking import report_to_benchmark
@@ -24,28 +24,28 @@ from fixtures.timing.stopwatch import Stopwatch
 def test_refit(
     world: World,
     settings: RunSettings,
-    subject: Subject,
+    models: CaseModels,
     engine: Engine,
     stopwatch: Stopwatch,
-    dossier: Dossier,
+    recorder: Recorder,
     tracer: Tracer,
     benchmark: Any,
 ) -> None:
     """Cold refit and check, then timed warm refits, each with new weights and checked, then a look inside."""
-    subject.renew()
+    models.renew()
     memory = MemoryMeter(world.device)
 
     stage("cold")
-    before = subject.places()
-    cold_ms = prepared_ms(engine, subject.pair, stopwatch) + stopwatch.wall(engine.refit)
-    dossier.prepared(engine, cold_ms)
+    before = models.places()
+    cold_ms = prepared_ms(engine, models.pair, stopwatch) + stopwatch.wall(engine.refit)
+    recorder.prepared(engine, cold_ms)
     memory.pause()
     stage("verify")
-    dossier.verified(subject.verify().but(moved(before, subject.places())), subject.took_ms)
+    recorder.verified(models.verify().but(moved(before, models.places())), models.took_ms)
 
     stage("warm")
     memory.resume()
-    watch, throttle = Watch(subject, settings.iterations, settings.between), ThrottleWatch(world.device)
+    watch, throttle = Watch(models, settings.iterations, settings.between), ThrottleWatch(world.device)
     mine = stopwatch.repeat(
         engine.refit,
         warmup=settings.warmup,
@@ -53,10 +53,10 @@ def test_refit(
         around=watch,
         after_each=throttle.note,
     )
-    samples = dossier.timed(mine, memory.peak_extra(), throttle)
-    dossier.verified(watch.check(), subject.took_ms, **watch.facts)
+    samples = recorder.timed(mine, memory.peak_extra(), throttle)
+    recorder.verified(watch.check(), models.took_ms, **watch.facts)
 
     stage("profile")
-    dossier.profiled(engine)
+    recorder.profiled(engine)
     tracer.save(engine)
-    report_to_benchmark(benchmark, samples.slowest, dossier.summary)
+    report_to_benchmark(benchmark, samples.slowest, recorder.summary)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
-from fixtures.bounds.same_work import Arriving, arriving, other_work
+from fixtures.bounds.same_work import LinkBytes, link_bytes, other_work
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import Twin
@@ -51,5 +51,5 @@ def test_another_model_is_other_work(model: str, said: str) -> None:
 @given(scenario=scenarios())
 def test_all_that_arrives_is_counted_as_by_shards(scenario: Scenario) -> None:
     most = max(received(TINY, scenario, rank).moved for rank in range(scenario.world_size))
-    assert arriving(TINY, scenario, scenario.world_size) == Arriving(nvlink=most, nic=0)
-    assert arriving(TINY, scenario, 1) == Arriving(nvlink=0, nic=most)
+    assert link_bytes(TINY, scenario, scenario.world_size) == LinkBytes(nvlink=most, nic=0)
+    assert link_bytes(TINY, scenario, 1) == LinkBytes(nvlink=0, nic=most)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.engines.calibration import figures, joined
-from fixtures.engines.lanes import Span
+from fixtures.engines.lanes import Interval
 from fixtures.engines.measured import exclusive_times, trace_events
 from fixtures.engines.plan import ALIGNMENT
 from fixtures.engines.registry import ENGINES
@@ -18,8 +18,8 @@ from fixtures.engines.rounds import plan_rounds
 PHASES = ENGINES["direct"].phases
 
 
-def span(phase: str, begin: float, end: float) -> Span:
-    return Span(phase=phase, lane=phase, begin=begin, end=end)
+def span(phase: str, begin: float, end: float) -> Interval:
+    return Interval(phase=phase, lane=phase, begin=begin, end=end)
 
 
 def test_overlap_counts_once_for_the_wire() -> None:

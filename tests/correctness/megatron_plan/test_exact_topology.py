@@ -15,7 +15,7 @@ from fixtures.bounds.cells import cells_of
 from fixtures.bounds.fabric import PRESETS
 from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.megatron_plan.exact_topology import Transfer, narrow_model, planned_transfers, replay
+from fixtures.megatron_plan.exact_topology import PlannedCopy, narrow_model, planned_transfers, replay
 from fixtures.megatron_plan.ops import planned_ops
 from fixtures.megatron_plan.rosters import build_rosters
 from fixtures.placement.orders import best_placed
@@ -53,17 +53,19 @@ def test_the_plan_is_exact_in_the_best_order() -> None:
         assert outcome.exact, outcome.first_wrong
 
 
-def changed(index: int, change: Callable[[Transfer], list[Transfer]]) -> Callable[..., Iterator[Transfer]]:
+def changed(
+    index: int, change: Callable[[PlannedCopy], list[PlannedCopy]]
+) -> Callable[..., Iterator[PlannedCopy]]:
     """A fault in one transfer of the plan: what it becomes."""
 
-    def fault(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
+    def fault(transfers: Iterable[PlannedCopy]) -> Iterator[PlannedCopy]:
         for number, op in enumerate(transfers):
             yield from change(op) if number == index else [op]
 
     return fault
 
 
-def swapped(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
+def swapped(transfers: Iterable[PlannedCopy]) -> Iterator[PlannedCopy]:
     """The first two equal-sized slices of one target tensor trade their sources."""
     plan = list(transfers)
     for number, (a, b) in enumerate(pairwise(plan)):
@@ -74,7 +76,7 @@ def swapped(transfers: Iterable[Transfer]) -> Iterator[Transfer]:
     raise AssertionError("no two transfers to swap")
 
 
-def from_wrong_rank(op: Transfer) -> list[Transfer]:
+def from_wrong_rank(op: PlannedCopy) -> list[PlannedCopy]:
     return [replace(op, source_rank=op.source_rank ^ 1)]
 
 

@@ -91,7 +91,7 @@ def test_random_layouts_equal_megatrons_plan(scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.id)
-def test_the_briefs_scenarios_equal_megatrons_plan_at_their_exact_size(scenario: Scenario) -> None:
+def test_the_scenarios_equal_megatrons_plan_at_their_exact_size(scenario: Scenario) -> None:
     check(scenario, NARROW)
 
 

@@ -11,7 +11,7 @@ from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.cases.twins import Twin
 from fixtures.planning.predict import (
-    Measured,
+    MeasuredCase,
     fit,
     measured_cases,
     order_terms,
@@ -37,12 +37,12 @@ def terms_of_twins() -> list[tuple[str, dict[str, float]]]:
     return [(plan.scenario.key, order_terms(plan, plan.orders[0])) for plan in plans]
 
 
-def made_up(way: tuple[str, str], noise: float = 0.0) -> list[Measured]:
+def made_up(way: tuple[str, str], noise: float = 0.0) -> list[MeasuredCase]:
     """Cases of an engine that follows TRUTH, every second one off by `noise`."""
     cases = []
     for number, (key, terms) in enumerate(terms_of_twins()):
         ms = sum(value * terms[name] for name, value in TRUTH[way].items()) * (1 + noise * (number % 2))
-        cases.append(Measured(way=way, label=key, ms=ms, terms=terms))
+        cases.append(MeasuredCase(way=way, label=key, ms=ms, terms=terms))
     return cases
 
 
@@ -57,7 +57,7 @@ def test_coefficients_of_an_engine_that_obeys_the_model_are_found(way: tuple[str
 def test_a_case_that_does_not_obey_shows_in_its_own_error() -> None:
     way = ("packed", "nccl")
     cases = made_up(way)
-    cases[4] = Measured(way=way, label="odd", ms=cases[4].ms * 2, terms=cases[4].terms)
+    cases[4] = MeasuredCase(way=way, label="odd", ms=cases[4].ms * 2, terms=cases[4].terms)
     errors = fit(cases)[way].errors
     assert errors["odd #5"] == pytest.approx(-0.5, abs=0.1)
     assert max(errors.values(), key=abs) == errors["odd #5"]

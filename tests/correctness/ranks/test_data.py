@@ -82,12 +82,12 @@ class Runs:
 def test_only_known_types_are_made(name: str) -> None:
     text = json.dumps({name: {"command": "true"}})
     for find in (KNOWN, of_this_suite, known(StoreCall)):
-        with pytest.raises(DataError, match="is no known type"):
+        with pytest.raises(DataError, match="is not a known type"):
             decode(text, find)
 
 
 def test_a_function_of_the_suite_is_no_type() -> None:
-    with pytest.raises(DataError, match="is no known type"):
+    with pytest.raises(DataError, match="is not a known type"):
         decode('{"fixtures.ranks.data:encode":{"value":1}}', of_this_suite)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from fixtures.ranks.followers import find_misfit
 from fixtures.ranks.messages import Enroll
-from fixtures.ranks.peers import find_misfit
 from tests.correctness.patience import PATIENCE_S
 
 Project = Callable[..., Path]

@@ -48,8 +48,8 @@ def planted_foreign(path: Path) -> None:
 @pytest.mark.parametrize(
     ("plant", "words"),
     [
-        (planted_link, "is no folder"),
-        (Path.touch, "is no folder"),
+        (planted_link, "is not a folder"),
+        (Path.touch, "is not a folder"),
         (planted_open, "is open to others"),
         pytest.param(planted_foreign, "belongs to user 65534: set TMPDIR", marks=foreign),
     ],

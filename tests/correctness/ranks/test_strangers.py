@@ -18,8 +18,8 @@ from fixtures.ranks.address import Meeting, Unreachable, connect, listen
 from fixtures.ranks.channel import Channel
 from fixtures.ranks.data import encode
 from fixtures.ranks.desk import CROWD, Desk
+from fixtures.ranks.followers import Followers, Unfit, gather_followers
 from fixtures.ranks.messages import KNOWN, CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
-from fixtures.ranks.peers import Peers, Unfit, gather_peers
 from fixtures.ranks.wire import ANSWER, NONCE, PROOF, Proofs
 
 KEY = b"k" * 32
@@ -52,7 +52,7 @@ def caller(desk: Desk) -> socket.socket:
     return socket.create_connection((meeting.hosts[0], meeting.ports[0]), timeout=10)
 
 
-def enrolled(desk: Desk, patience_s: float = 60.0) -> tuple[Peers, Channel]:
+def enrolled(desk: Desk, patience_s: float = 60.0) -> tuple[Followers, Channel]:
     """Rank 0 and an honest rank 1 meet at this desk: what rank 0 knows, and rank 1's channel."""
     found: list[Channel] = []
 
@@ -63,9 +63,9 @@ def enrolled(desk: Desk, patience_s: float = 60.0) -> tuple[Peers, Channel]:
 
     thread = threading.Thread(target=arrive)
     thread.start()
-    peers = gather_peers(desk, entry(0), patience_s)
+    followers = gather_followers(desk, entry(0), patience_s)
     thread.join()
-    return peers, found[0]
+    return followers, found[0]
 
 
 def whole(sock: socket.socket, count: int) -> bytes:
@@ -139,8 +139,8 @@ def test_ipv6() -> None:
     meeting = Meeting(hosts=("::1",), ports=(0,), key=KEY)
     desk = Desk(servers=listen(meeting, one_host=False), key=KEY)
     assert desk.meeting.hosts == ("::1",)
-    peers, channel = enrolled(desk)
-    assert set(peers.channels) == {1}
+    followers, channel = enrolled(desk)
+    assert set(followers.channels) == {1}
     channel.close()
     desk.close()
 
@@ -188,8 +188,8 @@ def test_enrolment_survives_strangers(
 ) -> None:
     monkeypatch.setattr("fixtures.ranks.desk.PROVE_S", 3600.0)  # whoever waited for a stranger would not end
     strangers = [stranger(desk) for _ in range(8)]
-    peers, channel = enrolled(desk)
-    assert set(peers.channels) == {1}
+    followers, channel = enrolled(desk)
+    assert set(followers.channels) == {1}
     assert not Path("/tmp/refit-was-here").exists()
     for sock in strangers:
         sock.close()
@@ -200,9 +200,9 @@ def test_enrolment_survives_200_connections(desk: Desk, monkeypatch: pytest.Monk
     monkeypatch.setattr("fixtures.ranks.desk.PROVE_S", 3600.0)
     strangers = [caller(desk) for _ in range(200)]
     start = time.monotonic()
-    peers, channel = enrolled(desk)
+    followers, channel = enrolled(desk)
     took = time.monotonic() - start
-    assert set(peers.channels) == {1}
+    assert set(followers.channels) == {1}
     assert len(desk.filenos()) <= CROWD + 1
     print(f"enrolled past 200 silent connections in {1e3 * took:.0f} ms")
     for sock in strangers:
@@ -213,7 +213,7 @@ def test_enrolment_survives_200_connections(desk: Desk, monkeypatch: pytest.Monk
 def test_strangers_alone_are_counted_and_end_in_time(desk: Desk) -> None:
     strangers = [garbage(desk) for _ in range(3)]
     with pytest.raises(Unfit, match=r"rank 1 of 2 never arrived within 1 s.*3 connections that could not"):
-        gather_peers(desk, entry(0), 1.0)
+        gather_followers(desk, entry(0), 1.0)
     for sock in strangers:
         sock.close()
 
@@ -306,25 +306,25 @@ def test_a_frame_counts_once(desk: Desk) -> None:
 
 
 def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> None:
-    peers, channel = enrolled(desk)
+    followers, channel = enrolled(desk)
     channel._sock.setblocking(True)
     channel._sock.sendall(b"nonsense" * 8)
     deadline = time.monotonic() + 60
     heard: list[object] = []
     while not heard and time.monotonic() < deadline:
-        heard = peers.hear(1, 0)
+        heard = followers.hear(1, 0)
     assert "its pytest process" in str(heard[0])
-    assert peers.lost() == {1}
+    assert followers.lost() == {1}
 
 
 def test_what_only_a_launch_says_passes(desk: Desk) -> None:
-    peers, channel = enrolled(desk)
+    followers, channel = enrolled(desk)
     channel.send(FromRank(generation=3, message=Hello(pid=7)))
     channel.send(CaseOver(merged=()))  # not an agent's to say: ignored
     until = time.monotonic() + 60
     heard: list[object] = []
     while not heard and time.monotonic() < until:
-        heard = peers.hear(1, 3)
+        heard = followers.hear(1, 3)
     assert heard == [Hello(pid=7)]
     channel.close()
 

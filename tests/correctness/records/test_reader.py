@@ -205,8 +205,8 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     with (tmp_path / "large.jsonl").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
     words = {
-        "pipe": "is no regular file.",
-        "device": "is no regular file.",
+        "pipe": "is not a regular file.",
+        "device": "is not a regular file.",
         "dangling": "cannot be read: No such file or directory.",
         "circle": "cannot be read: Too many levels of symbolic links.",
         "large": "has 100 MB; at most 100 are read.",

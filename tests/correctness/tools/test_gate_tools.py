@@ -73,7 +73,7 @@ BAD = {
     "missing": (["none.jsonl", "none.jsonl"], "none.jsonl cannot be read: No such file or directory."),
     "one side": (["a"], "A comparison needs two sides"),
     "no separator": (["a", "b", "c"], "3 names do not say which side they are on"),
-    "across": (["a", "b", "--across", "colour"], "--across colour is no identity fact"),
+    "across": (["a", "b", "--across", "colour"], "--across colour is not an identity fact"),
     "no count": (
         ["{good}", "{good}", "--new-last", "0"],
         "--new-last needs a whole number of at least 1, not 0.",

@@ -115,7 +115,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(flags: str, sentence: str) -
 
 
 def test_a_word_without_a_flag_and_a_missing_mode_are_refused() -> None:
-    with pytest.raises(CaseError, match="'16' is no flag"):
+    with pytest.raises(CaseError, match="'16' is not a flag"):
         read_flags(["16"])
     with pytest.raises(CaseError, match="--refit-mode is missing"):
         map_flags(["--tensor-model-parallel-size", "2"])

@@ -49,7 +49,7 @@ def test_scattered() -> None:
 
 
 def test_only_ranks_of_one_role_are_compared() -> None:
-    """Sources wait less than targets: that is no straggler."""
+    """Sources wait less than targets: that is not a straggler."""
     rows = _rows(6)
     rows[:4] *= 0.5
     held = {"in": [0, 0, 0, 0, 9, 9], "kept": [0] * 6}

@@ -75,7 +75,7 @@ def test_another_value_is_no_known_mistake() -> None:
     fill(tensors, 7)
     tensors[0].tensor.view(torch.int16).bitwise_xor_(2)
     (problem,) = look(tensors)
-    assert problem.likely == "these are no weights of this generation or the one before"
+    assert problem.likely == "these are not weights of this generation or the one before"
     assert str(problem).startswith(
         f"8 of {problem.sampled} sampled elements are wrong when the refit returns"
     )

@@ -9,9 +9,9 @@ from fixtures.models.bind import refit_tensors
 from fixtures.ranks import all_gather_object_oob
 from fixtures.ranks.world import World
 from fixtures.refit.case import RefitCase, RunSettings, resolve
+from fixtures.refit.case_models import CaseModels, built
 from fixtures.refit.devices import Devices
 from fixtures.refit.places import moved
-from fixtures.refit.subject import Subject, built
 from tests.correctness.small_pairs import agree_on
 
 pytestmark = pytest.mark.distributed
@@ -22,49 +22,49 @@ def fitted(key: str, world: World) -> RefitCase:
     return resolve(find_scenario(key), "megatron", "gloo", RunSettings(num_layers=2), devices)
 
 
-def kinds(subject: Subject) -> set[str]:
+def kinds(models: CaseModels) -> set[str]:
     """The kinds of fault that any rank finds. Collective."""
-    mine = {fault.kind for fault in subject.verify().faults}
+    mine = {fault.kind for fault in models.verify().faults}
     return set().union(*all_gather_object_oob(mine))
 
 
 @pytest.mark.parametrize("key", ["s5", "s7", "4:1:1:4:collocated:gloo"])
 def test_a_case_goes_through_its_verbs(key: str, world: World) -> None:
-    with built(fitted(key, world), world.rank, world.device) as subject:
-        assert subject.pair is not None
-        apply_repairs(subject.pair)
+    with built(fitted(key, world), world.rank, world.device) as models:
+        assert models.pair is not None
+        apply_repairs(models.pair)
         engine = MegatronEngine("gloo")
-        engine.prepare(subject.pair)
-        subject.renew()
-        assert kinds(subject) == {"poison left"}
-        before = subject.places()
+        engine.prepare(models.pair)
+        models.renew()
+        assert kinds(models) == {"poison left"}
+        before = models.places()
         for _ in range(2):
             engine.refit()
-            assert kinds(subject) == set()
-        agree_on(moved(before, subject.places()))
-        subject.renew()
-        assert kinds(subject) == {"poison left"}
+            assert kinds(models) == set()
+        agree_on(moved(before, models.places()))
+        models.renew()
+        assert kinds(models) == {"poison left"}
         engine.refit()
-        assert kinds(subject) == set()
-        assert subject.generation == 2
+        assert kinds(models) == set()
+        assert models.generation == 2
         engine.close()
-    assert subject.pair is None
+    assert models.pair is None
 
 
 def test_all_elements_are_verified_and_the_source_is_left_alone(world: World) -> None:
-    with built(fitted("s6", world), world.rank, world.device) as subject:
-        pair = subject.pair
+    with built(fitted("s6", world), world.rank, world.device) as models:
+        pair = models.pair
         assert pair is not None
         apply_repairs(pair)
         engine = MegatronEngine("gloo")
         engine.prepare(pair)
-        subject.renew()
+        models.renew()
         assert pair.source is not None
         assert pair.target is not None
         before = {name: tensor.clone() for name, tensor in refit_tensors(pair.source)}
         engine.refit()
         changed = [n for n, t in refit_tensors(pair.source) if not bool((t == before[n]).all())]
-        check = subject.verify()
+        check = models.verify()
         elements = sum(tensor.numel() for _, tensor in refit_tensors(pair.target))
         engine.close()
     agree_on([f"the refit changed {name} of the source" for name in changed])
