@@ -15,8 +15,7 @@ from fixtures.ranks.deadlines import Clocks, Deadlines
 from fixtures.ranks.messages import Look, PhaseReport, Place
 from fixtures.ranks.outcome import merge, ranks_text
 from fixtures.ranks.result import CaseResult, Trouble
-from fixtures.ranks.stacks import standing
-from fixtures.ranks.whereabouts import digest, known_trap
+from fixtures.ranks.stacks import digest, known_trap, standing
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
 TORCH = "/site-packages/torch/distributed"

@@ -302,7 +302,7 @@ def test_a_frame_counts_once(desk: Desk) -> None:
             with contextlib.suppress(OSError):
                 while sock.recv(4096):
                     pass
-    assert desk.shelf.values == {"n": b"1"}
+    assert desk.store.values == {"n": b"1"}
 
 
 def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> None:
@@ -398,7 +398,7 @@ def test_the_store_serves_ranks_and_nobody_else(desk: Desk) -> None:
         assert store.get("late") == b"\0"
         prefixed = dist.PrefixStore("gang1", store)
         prefixed.set("k", "v")
-        assert desk.shelf.values["gang1/k"] == b"v"
+        assert desk.store.values["gang1/k"] == b"v"
         stranger = DeskStore(Meeting(hosts=("127.0.0.1",), ports=desk.meeting.ports, key=b"z" * 32), 0.5)
         with pytest.raises(dist.DistNetworkError, match="rank 0's pytest process cannot be reached"):
             stranger.set("a", "mine")
