@@ -3,17 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from fixtures.bounds.cells import Bytes, cells_of
 from fixtures.bounds.fabric import PRESETS
 from fixtures.cases.errors import CaseError
-from fixtures.cases.inventory import ModelSpec
+from fixtures.cases.inventory import KIMI_K2, ModelSpec
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.megatron_plan.exact_topology import narrow_model, planned_transfers
 from fixtures.megatron_plan.rosters import Roster, build_rosters
 from fixtures.placement.orders import best_placed
+from fixtures.placement.planned import planned_bytes
 from fixtures.placement.shares import Cut, Shares, tiles
+from fixtures.placement.sources import megatron_sources, traffic_matrix
 from tests.correctness.strategies import TINY, scenarios
 
 NARROW = narrow_model()
@@ -115,6 +119,27 @@ def test_nearest_sources_bring_the_same_elements_from_no_farther(scenario: Scena
 def beyond(received: Counter[Found]) -> int:
     """Transfers that come from another node of four ranks."""
     return sum(count for (source, target, *_), count in received.items() if source // 4 != target // 4)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.id)
+def test_bytes_between_ranks_are_those_of_megatrons_choice(scenario: Scenario) -> None:
+    cells = cells_of(NARROW, scenario)
+    usual, near = planned_bytes(scenario, NARROW), planned_bytes(scenario, NARROW, 8)
+    assert (usual == traffic_matrix(cells, megatron_sources(cells))).all()
+    assert (near.sum(axis=0) == usual.sum(axis=0)).all()
+    assert over_nics(near) <= over_nics(usual)
+
+
+def over_nics(matrix: Bytes) -> int:
+    node = np.arange(len(matrix)) // 8
+    return int(matrix[node[:, None] != node[None]].sum())
+
+
+def test_the_nearest_sources_of_the_fourth_scenario_share_the_load() -> None:
+    """Megatron's busiest rank sends 2 % more than arrives on any; with the nearest sources none does."""
+    scenario = find_scenario("s4")
+    sent = [planned_bytes(scenario, KIMI_K2, node).sum(axis=1).max() for node in (None, 8)]
+    assert sent == [35_217_350_656, 34_552_815_616]
 
 
 def test_readers_take_turns_where_replicas_are_equally_near() -> None:

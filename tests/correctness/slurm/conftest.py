@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.cluster.slurm import ENDED, Cluster, Job, running, why_not
 from fixtures.records import Run, read_run
 from tests.correctness.patience import PATIENCE_S
-from tests.correctness.slurm.cluster import ENDED, Cluster, Job, running, why_not
 
 ROOT = Path(__file__).resolve().parents[3]
 NODES = 5

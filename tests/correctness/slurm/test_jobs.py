@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.cases.scenarios import SCENARIOS
+from fixtures.cluster.slurm import Cluster
 from fixtures.records import check_run, read_run
-from tests.correctness.slurm.cluster import Cluster
 from tests.correctness.slurm.conftest import JOB_S, ON_CPU, ROOT, Submitted, submit
 
 pytestmark = pytest.mark.slurm

@@ -1,0 +1,40 @@
+"""A Slurm cluster of hosts on this machine, while a command (default: a shell) runs on its login node.
+
+python -m tools cluster --hosts 4 sbatch --wait --nodes=4 --ntasks-per-node=4 benchmark_refit_kimi_k2.sh
+
+Hosts reach each other only over TCP, at most at --rate. Ranks have no GPU and one thread each.
+Exit code: the command's; 2 where there can be no cluster, with the reason in one sentence.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from fixtures.cluster.hosts import HEAD, HostsError
+from fixtures.cluster.slurm import running
+
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sys.executable}
+
+
+def main(argv: list[str]) -> int:
+    """Start, run the command, stop."""
+    parser = argparse.ArgumentParser(prog="python -m tools cluster", description=__doc__)
+    add = parser.add_argument
+    add("--hosts", type=int, default=16, metavar="N", help="nodes of 8 processors each (default 16)")
+    add("--rate", metavar="RATE", help="what a node sends and receives at most, like 100mbit or 10gbit")
+    add("command", nargs=argparse.REMAINDER, help="what to run on the login node")
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    began = time.monotonic()
+    try:
+        with running(options.hosts, options.rate) as cluster:
+            said = f"{options.hosts} hosts are up after {time.monotonic() - began:.0f} s"
+            print(f"{said}: node1 to node{options.hosts}", file=sys.stderr)
+            command = options.command or [os.environ.get("SHELL", "sh")]
+            return subprocess.call(cluster.hosts[HEAD].command(*command), env=cluster.environ | ON_CPU)
+    except HostsError as error:
+        print(error, file=sys.stderr)
+        return 2
