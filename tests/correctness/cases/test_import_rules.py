@@ -16,7 +16,6 @@ PURE_ROOMS = ("cases", "records", "gates", "bounds", "placement", "megatron_plan
 READERS_OF_MEGATRON = {
     "fixtures.megatron_plan.cold_plan",
     "fixtures.megatron_plan.exact_topology",
-    "fixtures.megatron_plan.extracted",
     "fixtures.megatron_plan.rosters",
 }
 """Run or hold against megatron-core's own planner; no pure module imports them (the first test would see)."""

@@ -4,8 +4,8 @@ import json
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.megatron_plan.exact_topology import narrow_model
-from fixtures.megatron_plan.extracted import differences, fake_rank_rosters
 from fixtures.megatron_plan.rosters import build_rosters
+from tests.correctness.megatron_plan.extracted import differences, fake_rank_rosters
 
 
 def roster_differences(scenario: Scenario, rank: int) -> list[str]:

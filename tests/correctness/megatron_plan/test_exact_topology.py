@@ -143,7 +143,7 @@ def test_rosters_equal_what_megatron_extracts_from_real_modules_at_the_exact_siz
 
 
 def test_a_different_roster_is_told_apart() -> None:
-    from fixtures.megatron_plan.extracted import differences
+    from tests.correctness.megatron_plan.extracted import differences
 
     mine = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2)).gathered[3][0]
     shipped = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2), repairs=False).gathered[3][0]

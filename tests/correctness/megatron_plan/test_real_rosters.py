@@ -13,8 +13,8 @@ from tests.correctness.small_pairs import small_case, small_pair
 @pytest.mark.parametrize("key", ["s1", "s4", "s6", "s7"])
 @pytest.mark.parametrize("placed", [False, True])
 def test_rosters_equal_what_every_rank_extracts(world: World, key: str, placed: bool) -> None:
-    from fixtures.megatron_plan.extracted import differences, extract_rosters
     from fixtures.megatron_plan.rosters import build_rosters
+    from tests.correctness.megatron_plan.extracted import differences, extract_rosters
 
     scenario, spec = small_case(key, world.size)
     if placed:
