@@ -20,10 +20,9 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 pytest_plugins = [
-    "fixtures.plugins.options",
     "fixtures.plugins.gpu",
     "fixtures.plugins.ranks",
-    "fixtures.plugins.refit",
+    "fixtures.plugins.options",
     "fixtures.plugins.gate",
     "fixtures.plugins.resume",
     "fixtures.plugins.terminal",
