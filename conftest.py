@@ -25,6 +25,7 @@ pytest_plugins = [
     "fixtures.plugins.options",
     "fixtures.plugins.gate",
     "fixtures.plugins.resume",
+    "fixtures.plugins.progress",
     "fixtures.plugins.terminal",
     "fixtures.plugins.workers",
     "fixtures.plugins.records",

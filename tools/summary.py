@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fixtures.records import RecordError, Run, read_runs
+from fixtures.records.identity import machine_words
 from fixtures.views.table import render
 
 
@@ -43,7 +44,7 @@ def _print(run: Run, console: Console) -> None:
     for warning in run.warnings:
         console.print(Text(warning))
     if run.cases:
-        render(list(run.cases), console)
+        render(list(run.cases), console, machine_words(run.environment["identity"]))  # type: ignore[arg-type]
     for case in run.cases:
         for sentence in case.judgement:
             console.print(Text(f"{case.label}: {sentence}"))

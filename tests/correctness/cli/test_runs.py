@@ -109,12 +109,31 @@ def test_every_case_leaves_a_complete_line(run: str, request: pytest.FixtureRequ
         assert (done.junit[case["case"].rsplit("::", 1)[1]] == "") == (case["status"] == "passed")
 
 
+def shown_at_the_end(run: SuiteRun) -> str:
+    return run.output[run.output.index("= refits =") :].partition("\n")[2]
+
+
+def test_every_case_ends_with_one_line(exact: SuiteRun) -> None:
+    running = exact.output[: exact.output.index("= refits =")].splitlines()
+    count = len(exact.cases)
+    for number, case in enumerate(exact.cases, start=1):
+        line = (
+            f"{number} of {count} {case['scenario'][:2]} {case['engine']} {case['transport']}: exact, cold "
+        )
+        assert sum(one.startswith(line) for one in running) == 1, exact.output
+    assert not any("test_refit.py" in line or line.strip().startswith(".") for line in running)
+    assert "benchmark:" not in exact.output.partition("collected")[2]
+
+
 def test_the_table_shows_every_case(exact: SuiteRun) -> None:
-    table = exact.output[exact.output.index("Kimi K2 refits") :]
+    answer, _, table = shown_at_the_end(exact).partition("Kimi K2 refits, ms of the slowest rank")
+    told = " ".join(answer.split())
+    assert told.startswith(f"{len(exact.cases)} of {len(exact.cases)} exact; ")
+    assert "nothing can be said about the expected ranges: times on a CPU are not those of a GPU." in told
+    assert told.endswith("8 ranks, kimi-k2-mini, 3 layers, a CPU.")
     for case in exact.cases:
         assert f"{case['engine']} {case['transport']}" in table
     assert table.count("TP4,EP2>TP2,EP4") == sum(c["scenario"][:2] in ("s6", "s7") for c in exact.cases)
-    assert "a CPU says nothing about a GPU's milliseconds" in table
     assert str(exact.folder / "results" / "inner.jsonl") in table
 
 
@@ -143,7 +162,7 @@ def test_upstreams_mistake_is_told_in_words(shipped: SuiteRun) -> None:
             assert "first at global [" in told
             assert "expected 0x" in told
             assert all("linear_fc1" in line for line in case["verification"]["diagnosis"])
-    table = shipped.output[shipped.output.index("Kimi K2 refits") :]
+    table = " ".join(shown_at_the_end(shipped).split())
     assert "gate and up rows are scrambled" in table
 
 
