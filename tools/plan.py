@@ -12,7 +12,7 @@ from fixtures.bounds.fabric import PRESETS, parse_fabric
 from fixtures.bounds.fabric import as_json as fabric_json
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
-from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenarios
 from fixtures.cases.updates import parse_update
 from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, measure_ladder
 from fixtures.planning.delta_table import deltas_json, print_deltas
@@ -87,7 +87,7 @@ def _plans(options: argparse.Namespace) -> list[ScenarioPlan]:
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
-    scenarios = [find_scenario(text) for text in options.scenarios] or list(SCENARIOS)
+    scenarios = find_scenarios(options.scenarios) or list(SCENARIOS)
     if options.placement in (None, "best"):
         return scenarios
     order = _order(options.placement)

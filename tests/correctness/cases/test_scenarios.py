@@ -15,6 +15,7 @@ from fixtures.cases.scenarios import (
     Scenario,
     expected_ranking,
     find_scenario,
+    find_scenarios,
     parse_scenario,
 )
 
@@ -80,7 +81,7 @@ def test_every_unique_prefix_selects_its_scenario(scenario: Scenario, length: in
     [
         ("s9", ["'s9'", "s1", "s7"]),
         ("", ["''"]),
-        ("S6", ["'S6'"]),
+        ("S8", ["'S8'"]),
         ("s6-non", ["'s6-non'"]),
         ("s", ["'s'", *IDS]),
         ("8:8:4", ["'8:8:4'", "SRC_TP:SRC_EP"]),
@@ -156,3 +157,18 @@ def test_a_layout_refuses_what_is_no_size(size: object) -> None:
     assert repr(size) in str(caught.value)
     with pytest.raises(CaseError, match="expert parallel size"):
         Layout(tp=1, ep=size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["6", "s6", "S6", " s6 ", "s6-collocated"])
+def test_a_scenario_is_found_by_what_a_person_calls_it(text: str) -> None:
+    assert find_scenario(text).key == "s6"
+
+
+def test_several_scenarios_in_one_word() -> None:
+    assert [s.key for s in find_scenarios(["s1,s6", "7"])] == ["s1", "s6", "s7"]
+    own = "8:8:4:16:collocated:nccl:one, two"
+    assert [s.purpose for s in find_scenarios([own])] == ["one, two"]
+    with pytest.raises(CaseError, match="unknown scenario ''"):
+        find_scenarios(["s1,"])
+    with pytest.raises(CaseError, match="unknown scenario '8'"):
+        find_scenarios(["8"])

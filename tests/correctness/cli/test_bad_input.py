@@ -137,6 +137,8 @@ def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
     again = fork_suite(tmp_path, scenario, *options, f"--resume={file}")
     assert again.code == 0, again.output
     assert f"{len(done.cases)} deselected" in again.output
+    assert "nothing is left to run: every case that was asked for has passed" in again.output
+    assert f"{len(done.cases)} of {len(done.cases)} exact" in again.output
     other = fork_suite(tmp_path, scenario, *options, f"--resume={file}", "--no-repairs", "--collect-only")
     assert "deselected" not in other.output
 

@@ -218,6 +218,34 @@ def test_too_few_ranks_skip_with_both_numbers(spoiled: SuiteRun) -> None:
             assert (case["cold_ms"], case["warm_ms"], case["mismatches"]) == (None, [], 0)
 
 
+def test_a_resumed_run_shows_the_whole_run(tmp_path: Path) -> None:
+    options = ("--ranks=2", "--iterations=1", "--warmup=0")
+    first = fork_suite(tmp_path, "--scenario=s6", "--engine=megatron", *options)
+    file = tmp_path / "results" / "inner.jsonl"
+    second = fork_suite(
+        tmp_path, "--scenario=s6", "--engine=megatron", "--engine=packed", *options, f"--resume={file}"
+    )
+    assert (first.code, second.code) == (0, 0), second.output
+    assert "1 of 1 s6 packed gloo: exact" in second.output
+    assert "2 of 2 exact; packed" in shown_at_the_end(second)
+    assert "s6 megatron gloo" in shown_at_the_end(second)
+
+
+def test_two_workers_keep_one_file(tmp_path: Path) -> None:
+    """pytest-xdist: each case once in one record file, one table, one page, and the paths of both."""
+    done = fork_suite(
+        tmp_path, "-n2", "--ranks=2", "--scenario=s6,s7", "--engine=megatron", "--iterations=1", "--warmup=0"
+    )
+    assert done.code == 0, done.output
+    assert [line["type"] for line in done.lines] == ["environment", "case", "case", "end"]
+    assert {case["scenario"][:2] for case in done.cases} == {"s6", "s7"}
+    assert [path.name for path in (tmp_path / "results").glob("*.jsonl")] == ["inner.jsonl"]
+    assert "2 of 2 exact" in shown_at_the_end(done)
+    for name in ("inner.jsonl", "inner.html"):
+        assert str(tmp_path / "results" / name) in shown_at_the_end(done)
+    assert (tmp_path / "results" / "inner.html").read_text().startswith("<!doctype html>")
+
+
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 
 
