@@ -47,13 +47,13 @@ def test_a_passed_case() -> None:
 
 
 def test_the_delta_floor_stands_beside_the_dense_one_where_it_is_known() -> None:
-    record = case("s1", floor_ms=1365.0, delta_floor_ms=34.4, options={"update": "0.01"})
+    update = {"update": "0.01"}
+    record = case("s1", floor_ms=1365.0, delta_floor_ms=34.4, options=update, engine="delta")
     assert (cells(record)["floor"], cells(record)["delta floor"]) == ("1,365", "34.4")
-    assert cells(case("s1"))["delta floor"] == "-"
-    for records, shown in (([record, case("s2")], True), ([case("s1")], False)):
-        text = io.StringIO()
-        render(records, Console(file=text, width=220))
-        assert ("delta floor" in text.getvalue()) == shown
+    assert cells(record)["x floor"] == "0.88 x"
+    assert cells(case("s1"))["delta floor"] == ""
+    assert "delta floor" in heads([record, case("s2")], 220)
+    assert "delta floor" not in heads([case("s1")], 220)
 
 
 def test_the_full_scenario_is_no_twin() -> None:
