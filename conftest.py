@@ -23,10 +23,10 @@ pytest_plugins = [
     "fixtures.plugins.gpu",
     "fixtures.plugins.ranks",
     "fixtures.plugins.options",
-    "fixtures.plugins.gate",
-    "fixtures.plugins.resume",
     "fixtures.plugins.progress",
     "fixtures.plugins.terminal",
+    "fixtures.plugins.gate",
+    "fixtures.plugins.resume",
     "fixtures.plugins.workers",
     "fixtures.plugins.records",
 ]

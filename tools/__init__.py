@@ -1,1 +1,1 @@
-"""What a person runs: python -m tools COMMAND."""
+"""What a person runs: refit-bench COMMAND."""

@@ -1,18 +1,26 @@
-"""Dispatch `python -m tools COMMAND` to the module of that name; each has `main(argv) -> exit code`."""
+"""Dispatch `refit-bench COMMAND` (or `python -m tools COMMAND`) to the module of that name; each has
+`main(argv) -> exit code`."""
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 
-from fixtures.documents.commands import TOOLS
+from fixtures.documents.commands import SCRIPT, TOOLS
 
 
 def usage() -> str:
     """The list of commands, one a line."""
-    return "usage: python -m tools COMMAND [options]\n\n" + "\n".join(
-        f"  {name:<15} {TOOLS[name].does}" for name in sorted(TOOLS)
-    )
+    lines = [f"  {name:<15} {command.does}" for name, command in sorted(TOOLS.items())]
+    ends = ["", f"{SCRIPT} COMMAND --help tells its options, an example and its exit codes; 2 is bad input."]
+    return "\n".join([f"usage: {SCRIPT} COMMAND [options]", "", *lines, *ends])
+
+
+def epilog(name: str) -> str:
+    """What stands under a command's options in its help."""
+    command = TOOLS[name]
+    return f"\nexample:    {command.line}\nexit codes: {command.exits}"
 
 
 def main(argv: list[str]) -> int:
@@ -25,6 +33,11 @@ def main(argv: list[str]) -> int:
         return 2
     module = importlib.import_module(f"tools.{argv[0].replace('-', '_')}")
     try:
+        if {"-h", "--help"} & set(argv[1:]):
+            with contextlib.suppress(SystemExit):
+                module.main(argv[1:])
+            print(epilog(argv[0]))
+            return 0
         code = int(module.main(argv[1:]))
         sys.stdout.flush()
     except BrokenPipeError:

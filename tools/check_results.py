@@ -1,4 +1,4 @@
-"""python -m tools check-results: is a result file sound?"""
+"""refit-bench check-results: is a result file sound?"""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from fixtures.views.markdown import schema_markdown
 
 def main(argv: list[str]) -> int:
     """0: every file is sound; 2: a file cannot be read or contradicts itself, one sentence each on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m tools check-results", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench check-results", description=__doc__)
     parser.add_argument("sources", nargs="*", metavar="FILE", help="result files, folders or globs")
     parser.add_argument("--schema", action="store_true", help="print the tables of fields (Markdown) instead")
     options = parser.parse_args(argv)

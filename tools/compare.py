@@ -1,6 +1,6 @@
 """Compare two sides of runs: better, same, worse, unknown or incomparable.
 
-python -m tools compare BASE NEW, where each is a file, a folder or a quoted glob; several names a side are
+refit-bench compare BASE NEW, where each is a file, a folder or a quoted glob; several names a side are
 written BASE BASE vs NEW NEW. Exit code: 0 nothing is worse, 1 something is worse, 2 cannot tell or bad input.
 """
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools compare",
+        prog="refit-bench compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""python -m tools docs: write the configuration summary and the benchmark document's tables anew."""
+"""refit-bench docs: write the configuration summary and the benchmark document's tables anew."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from fixtures.documents.files import documents
 
 def main(argv: list[str]) -> int:
     """0: written, or nothing drifted (--check); 1: something drifted; 2: a document names no known table."""
-    parser = argparse.ArgumentParser(prog="python -m tools docs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; say which documents drifted")
     options = parser.parse_args(argv)
     try:
@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
         return 2
     drifted = [(path, text) for path, text in wanted if not path.is_file() or path.read_text("utf-8") != text]
     for path, text in drifted:
-        print(f"{path.name} {'drifted: run python -m tools docs' if options.check else 'written'}")
+        print(f"{path.name} {'drifted: run refit-bench docs' if options.check else 'written'}")
         if not options.check:
             path.write_text(text, encoding="utf-8")
     return 1 if drifted and options.check else 0

@@ -1,4 +1,4 @@
-"""python -m tools doctor: is this machine or allocation fit to run a scenario?"""
+"""refit-bench doctor: is this machine or allocation fit to run a scenario?"""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from fixtures.health.machine import probe
 
 def main(argv: list[str]) -> int:
     """0: fit; 1: at least one problem; 2: unknown scenario."""
-    parser = argparse.ArgumentParser(prog="python -m tools doctor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench doctor", description=__doc__)
     parser.add_argument(
         "scenario", nargs="?", metavar="SCENARIO", help="s1..s7 or a row; default: in general"
     )

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools history",
+        prog="refit-bench history",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,7 @@
-"""python -m tools ledger: which upstream defects the megatron-core in use has.
+"""refit-bench ledger: which upstream defects the megatron-core in use has.
 
 The tests that show each defect are run; MEGATRON=/path/to/Megatron-LM looks at a checkout instead of the
-installed wheel. Example: python -m tools ledger --against defects.json
+installed wheel. Example: refit-bench ledger --against defects.json
 """
 
 import argparse
@@ -34,7 +34,7 @@ class State:
 
 def main(argv: list[str]) -> int:
     """0: done; 1: a state differs from --against FILE; 2: FILE or the tests cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m tools ledger", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench ledger", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the states as JSON instead of a table")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the states as JSON")
     parser.add_argument("--against", type=Path, metavar="FILE", help="exit 1 when a state differs from FILE")

@@ -1,4 +1,4 @@
-"""python -m tools megatron-flags: Megatron's flags of a refit benchmark as options of this suite. Pure."""
+"""refit-bench megatron-flags: Megatron's flags of a refit benchmark as options of this suite. Pure."""
 
 import os
 import re

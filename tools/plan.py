@@ -1,4 +1,4 @@
-"""python -m tools plan: what a refit must move, how fast it can be at best, and in which order of ranks."""
+"""refit-bench plan: what a refit must move, how fast it can be at best, and in which order of ranks."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ EXACT_MOE_LAYERS = 3
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m tools plan", description=__doc__)
+    made = argparse.ArgumentParser(prog="refit-bench plan", description=__doc__)
     add = made.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", help="s1..s7, or a row like 8:8:4:16:collocated:nccl; "
         "default: all")  # fmt: skip

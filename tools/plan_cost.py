@@ -1,5 +1,5 @@
 """What planning costs a rank before the first byte moves, full Kimi K2 by number of ranks: seconds of a core
-for the suite's own plan here, beside megatron-core's as once measured: python -m tools plan-cost.
+for the suite's own plan here, beside megatron-core's as once measured: refit-bench plan-cost.
 
 Exit code: 0; 2 for bad input.
 """
@@ -27,7 +27,7 @@ from fixtures.models.bind import DTYPES, local_name
 
 def main(argv: list[str]) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tools plan-cost", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench plan-cost", description=__doc__)
     parser.add_argument("--seven", action="store_true", help="the seven scenarios, not a ladder of sizes")
     options = parser.parse_args(argv)
     scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]

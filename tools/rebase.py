@@ -1,4 +1,4 @@
-"""Write the baseline of a system from runs: python -m tools rebase RUN... --because "why".
+"""Write the baseline of a system from runs: refit-bench rebase RUN... --because "why".
 
 The result, thresholds/SYSTEM.toml, is reviewed and committed like code. References of cases that the runs do
 not hold stay as they are. Exit code: 0 written, 2 bad input.
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools rebase",
+        prog="refit-bench rebase",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Make a page (one self-contained HTML file) or Markdown from result files.
 
-python -m tools report RUN... [-o page.html] [--markdown], where RUN is a file, a folder or a quoted glob. Of
+refit-bench report RUN... [-o page.html] [--markdown], where RUN is a file, a folder or a quoted glob. Of
 several runs the newest record of each case is shown, with its history. Exit code: 0 made, 2 bad input.
 """
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tools report",
+        prog="refit-bench report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Print the table of a run again from its result file, with its gate's words: python -m tools summary RUN...
+"""Print the table of a run again from its result file, with its gate's words: refit-bench summary RUN...
 
 Exit code: that of the run where its end line says so, 0 for a run without one, 2 for bad input.
 """
@@ -17,7 +17,7 @@ from fixtures.views.table import render
 def main(argv: list[str]) -> int:
     """Print each run's table; the highest exit code of the runs."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools summary",
+        prog="refit-bench summary",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

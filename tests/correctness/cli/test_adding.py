@@ -63,7 +63,7 @@ def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def tool(tree: Path, *arguments: str) -> str:
-    """What a command of `python -m tools` says, which must succeed."""
+    """What a command of `refit-bench` says, which must succeed."""
     done = run(tree, "-m", "tools", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.documents import files as making
 from fixtures.documents.boxes import WIDTH, draw
-from fixtures.documents.commands import COMMANDS, TOOLS
+from fixtures.documents.commands import COMMANDS, SCRIPT, TOOLS
 from fixtures.documents.files import BATCH, BENCHMARK, README, ROOT, SUMMARY, fill_tables, render_summary
 from fixtures.documents.tables import TABLES
 from tools import docs
@@ -96,8 +96,8 @@ def test_documented_commands_exist(pytestconfig: pytest.Config) -> None:
     options = {name for group in pytestconfig._parser._groups for o in group.options for name in o.names()}
     for command in COMMANDS:
         words = shlex.split(command.line.split("<")[0])
-        if "tools" in words:
-            name = words[words.index("tools") + 1]
+        if words[0] == SCRIPT:
+            name = words[1]
             assert name in TOOLS, command.line
             assert (ROOT / "tools" / f"{name.replace('-', '_')}.py").is_file()
         elif "pytest" in words:

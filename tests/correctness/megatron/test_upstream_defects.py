@@ -36,7 +36,7 @@ from tests.correctness.small_pairs import (
 
 @pytest.fixture(autouse=True)
 def note_the_defect(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    """Name the defect that a test shows in the report, for `python -m tools ledger`."""
+    """Name the defect that a test shows in the report, for `refit-bench ledger`."""
     if (marker := request.node.get_closest_marker("defect")) is not None:
         record_property("defect", marker.args[0])
 

@@ -162,7 +162,7 @@ def test_validator_never_raises(field: str, value: object) -> None:
 def test_docs_and_schema_agree() -> None:
     text = (ROOT / "docs" / "records.md").read_text()
     assert schema_markdown() in text, (
-        "run: python -m tools check-results --schema, and paste it into docs/records.md"
+        "run: refit-bench check-results --schema, and paste it into docs/records.md"
     )
 
 
