@@ -1,6 +1,6 @@
 """A Slurm cluster of hosts on this machine, while a command (default: a shell) runs on its login node.
 
-python -m tools cluster --hosts 4 sbatch --wait --nodes=4 --ntasks-per-node=4 benchmark_refit_kimi_k2.sh
+refit-bench cluster --hosts 4 sbatch --wait --nodes=4 --ntasks-per-node=4 benchmark_refit_kimi_k2.sh
 
 Hosts reach each other only over TCP, at most at --rate. Ranks have no GPU and one thread each.
 Exit code: the command's; 2 where there can be no cluster, with the reason in one sentence.
@@ -21,7 +21,7 @@ ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sy
 
 def main(argv: list[str]) -> int:
     """Start, run the command, stop."""
-    parser = argparse.ArgumentParser(prog="python -m tools cluster", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refit-bench cluster", description=__doc__)
     add = parser.add_argument
     add("--hosts", type=int, default=16, metavar="N", help="nodes of 8 processors each (default 16)")
     add("--rate", metavar="RATE", help="what a node sends and receives at most, like 100mbit or 10gbit")
