@@ -238,7 +238,7 @@ STARTLESS = """
 
     def sabotage(info):
         announce(info)
-        if info.rank == 2 and info.generation == 1:
+        if info.rank == 2 and info.incarnation == 1:
             os._exit(3) if os.environ["HOW"] == "exit" else time.sleep(3600)
 
     rank._announce = sabotage
@@ -273,19 +273,19 @@ SEEN = """
     @pytest.mark.distributed
     def test_first(seen):
         assert seen == "0,1"
-        assert current_rank().generation == 1
+        assert current_rank().incarnation == 1
 
     @pytest.mark.cpu_ranks
     @pytest.mark.distributed
     @pytest.mark.parametrize("i", range(2))
     def test_cpu(i, seen):
         assert seen == ""
-        assert current_rank().generation == 2
+        assert current_rank().incarnation == 2
 
     @pytest.mark.distributed
     def test_last(seen):
         assert seen == "0,1"
-        assert current_rank().generation == 3
+        assert current_rank().incarnation == 3
 """
 
 

@@ -319,7 +319,7 @@ def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> Non
 
 def test_what_only_a_launch_says_passes(desk: Desk) -> None:
     followers, channel = enrolled(desk)
-    channel.send(FromRank(generation=3, message=Hello(pid=7)))
+    channel.send(FromRank(incarnation=3, message=Hello(pid=7)))
     channel.send(CaseOver(merged=()))  # not an agent's to say: ignored
     until = time.monotonic() + 60
     heard: list[object] = []
