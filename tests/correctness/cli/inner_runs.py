@@ -13,19 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.correctness.patience import PATIENCE_S
+from tests.correctness.surroundings import clean_environment
 
 ROOT = Path(__file__).resolve().parents[3]
-OF_A_LAUNCHER = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_",
-    "MASTER_",
-    "SLURM_",
-    "OMPI_",
-    "PMI",
-    "TORCHELASTIC_",
-    "PYTEST_",
-)
 
 type Record = dict[str, Any]
 
@@ -107,8 +97,7 @@ def _arguments(folder: Path, results: Path | None) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Of this process, without what a launcher or pytest set in it, and without GPUs."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
-    return {**kept, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return clean_environment(OMP_NUM_THREADS="1")
 
 
 def fork_suite(folder: Path, *arguments: str, results: Path | None = None) -> SuiteRun:

@@ -7,12 +7,16 @@ is made here from spans, so that it shares nothing with the planner whose plans 
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.distributed as dist
 
-from fixtures.cases.inventory import ModelSpec, ParamSpec
+from fixtures.cases.inventory import KIMI_K2_MINI, ModelSpec, ParamSpec
 from fixtures.cases.scenarios import Scenario
 from fixtures.cases.shards import Shard, Span, shard_of, shards_of
+from fixtures.cases.twins import largest_twin
+from fixtures.engines.measured import Measured
 from fixtures.engines.plan import RankPlan, Transfer
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -155,3 +159,28 @@ def synthetic_plan(pair: SyntheticPair) -> RankPlan:
         if target == pair.rank:
             plan.receives.append(Transfer(task=task, peer=source, view=pair.target[name][theirs]))
     return plan
+
+
+def twin_of(scenario: Scenario, ranks: int) -> tuple[ModelSpec, Scenario]:
+    """The largest twin for these ranks, with two layers of the mini model."""
+    twin = largest_twin(scenario, KIMI_K2_MINI, ranks)
+    assert twin is not None
+    return twin.model(KIMI_K2_MINI.with_layers(2)), twin.scenario(scenario)
+
+
+def refitted(engine: Measured, scenario: Scenario, ranks: int, times: int) -> dict[str, Any]:
+    """Refit a twin so many times, each with new weights: wrong elements of each, and what the engine says."""
+    spec, scenario = twin_of(scenario, ranks)
+    pair = build(spec, scenario, dist.get_rank(), torch.device("cpu"))
+    pointers = [t.data_ptr() for t in pair.target.values()]
+    engine.prepare(pair)
+    wrong = []
+    for generation in range(times):
+        fill(pair, generation)
+        poison(pair)
+        engine.refit()
+        wrong.append(mismatches(pair, generation))
+    phases, facts, events = engine.profile(), engine.describe(), engine.trace()
+    engine.close()
+    same = pointers == [t.data_ptr() for t in pair.target.values()]
+    return {"wrong": wrong, "phases": phases, "facts": facts, "events": events, "same": same}

@@ -16,8 +16,7 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.engines.delta import APART, FIRST, REBOUND, DeltaEngine
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import SyntheticPair, build, poison, synthetic_plan
-from tests.correctness.engines.test_packed import twin_of
+from tests.correctness.engines.synthetic import SyntheticPair, build, poison, synthetic_plan, twin_of
 from tests.correctness.engines.updates import Training
 
 CPU = torch.device("cpu")

@@ -13,9 +13,8 @@ from fixtures.engines.delta_mapped import MappedDelta, delta_module
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.one_stream import OneStream, scanned_and_applied
-from tests.correctness.engines.synthetic import build, poison, synthetic_plan
+from tests.correctness.engines.synthetic import build, poison, synthetic_plan, twin_of
 from tests.correctness.engines.test_delta_codec import KINDS
-from tests.correctness.engines.test_packed import twin_of
 from tests.correctness.engines.updates import Training
 
 

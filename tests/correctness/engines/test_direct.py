@@ -15,28 +15,21 @@ from fixtures.engines.direct import DirectEngine
 from fixtures.engines.mapped import interleaved
 from fixtures.engines.peers import ProcessTable
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan
-from tests.correctness.engines.test_packed import twin_of
+from tests.correctness.engines.synthetic import (
+    build,
+    fill,
+    mismatches,
+    poison,
+    refitted,
+    synthetic_plan,
+    twin_of,
+)
 
 CPU = torch.device("cpu")
 
 
 def refit_thrice(scenario: Scenario, ranks: int, direction: Any) -> dict[str, Any]:
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
-    pointers = [t.data_ptr() for t in pair.target.values()]
-    engine = DirectEngine(direction=direction, planner=synthetic_plan)
-    engine.prepare(pair)
-    wrong = []
-    for generation in range(3):
-        fill(pair, generation)
-        poison(pair)
-        engine.refit()
-        wrong.append(mismatches(pair, generation))
-    phases, facts = engine.profile(), engine.describe()
-    engine.close()
-    same = pointers == [t.data_ptr() for t in pair.target.values()]
-    return {"wrong": wrong, "phases": phases, "facts": facts, "same": same}
+    return refitted(DirectEngine(direction=direction, planner=synthetic_plan), scenario, ranks, times=3)
 
 
 @pytest.mark.parametrize("direction", ["push", "pull"])

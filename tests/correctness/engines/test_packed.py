@@ -7,44 +7,28 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.cases.twins import largest_twin
 from fixtures.engines.base import EngineError
 from fixtures.engines.packed import PackedEngine
 from fixtures.engines.plan import RankPlan
 from fixtures.engines.rounds import plan_rounds
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan
+from tests.correctness.engines.synthetic import (
+    build,
+    fill,
+    mismatches,
+    poison,
+    refitted,
+    synthetic_plan,
+    twin_of,
+)
 
 MEMORY = 192 * 1024
 CPU = torch.device("cpu")
 
 
-def twin_of(scenario: Scenario, ranks: int) -> tuple[Any, Scenario]:
-    twin = largest_twin(scenario, KIMI_K2_MINI, ranks)
-    assert twin is not None
-    return twin.model(KIMI_K2_MINI.with_layers(2)), twin.scenario(scenario)
-
-
 def refit_twice(scenario: Scenario, ranks: int) -> dict[str, Any]:
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
-    pointers = [t.data_ptr() for t in pair.target.values()]
-    engine = PackedEngine(memory_bytes=MEMORY, planner=synthetic_plan)
-    engine.prepare(pair)
-    wrong = []
-    for generation in range(2):
-        fill(pair, generation)
-        poison(pair)
-        engine.refit()
-        wrong.append(mismatches(pair, generation))
-    phases = engine.profile()
-    facts = engine.describe()
-    events = engine.trace()
-    engine.close()
-    same = pointers == [t.data_ptr() for t in pair.target.values()]
-    return {"wrong": wrong, "phases": phases, "facts": facts, "events": events, "same": same}
+    return refitted(PackedEngine(memory_bytes=MEMORY, planner=synthetic_plan), scenario, ranks, times=2)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)

@@ -1,32 +1,21 @@
 """Runs a small project of its own under a pytest of its own, and reads back what that one reported."""
 
-import os
 import subprocess
 import sys
 import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.correctness.patience import PATIENCE_S
+from tests.correctness.surroundings import clean_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = 'pytest_plugins = ["fixtures.plugins.ranks"]\n'
-LAUNCHER_VARIABLES = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "MASTER_",
-    "SLURM_",
-    "OMPI_",
-    "PMI",
-    "TORCHELASTIC_",
-    "PYTEST_",
-    "REFIT_",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +33,6 @@ class InnerRun:
     def message(self, name: str) -> str:
         """What the report says about a case that did not pass."""
         return self.cases[name][1]
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without GPUs, or anything a launcher or an outer pytest has set."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_VARIABLES)}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": "", **extra}
 
 
 def read_junit(path: Path) -> dict[str, tuple[str, str]]:
@@ -72,7 +55,7 @@ Inner = Callable[..., InnerRun]
 @pytest.fixture
 def inner_environment() -> Callable[..., dict[str, str]]:
     """Makes the environment of an inner pytest: `inner_environment(NAME="value")`."""
-    return clean_environment
+    return partial(clean_environment, PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture
@@ -107,7 +90,7 @@ def inner(project: Callable[..., Path]) -> Inner:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=clean_environment(**env),
+            env=clean_environment(PYTHONPATH=str(ROOT), **env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -50,13 +50,16 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     import subprocess
     import sys
 
-    from tests.correctness.ranks.conftest import clean_environment, read_junit
+    from tests.correctness.ranks.conftest import ROOT, read_junit
+    from tests.correctness.surroundings import clean_environment
 
     folder = tmp_path_factory.mktemp("gpu")
     (folder / "conftest.py").write_text(GPUS)
     (folder / "test_it.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=junit.xml"]
-    done = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=clean_environment(PYTHONPATH=str(ROOT)), capture_output=True, check=False
+    )
     cases = read_junit(folder / "junit.xml")
     assert cases, done.stdout.decode() + done.stderr.decode()
     return {name: f"{word}: {text}" for name, (word, text) in cases.items()}
