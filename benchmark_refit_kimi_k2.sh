@@ -46,7 +46,8 @@ read_surroundings "$root"
 [ -z "${REFIT_SCENARIOS:-}" ] || mapfile -t scenarios < <(tr ';' '\n' <<<"$REFIT_SCENARIOS")
 options=()
 for row in "${scenarios[@]}"; do
-  read -r scenario <<<"$row"
+  scenario="${row#"${row%%[![:space:]]*}"}" # without the blanks around it; all else is text
+  scenario="${scenario%"${scenario##*[![:space:]]}"}"
   [ -z "$scenario" ] || options+=(--scenario "$scenario")
 done
 for engine in ${REFIT_ENGINES:-}; do options+=(--engine "$engine"); done

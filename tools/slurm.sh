@@ -54,7 +54,9 @@ choose_run() {
     [ -r "$REFIT_RESUME" ] || refuse "REFIT_RESUME $REFIT_RESUME cannot be read"
     run_file="$(realpath "$REFIT_RESUME")"
   else
-    first="${REFIT_RUN:-${SLURM_JOB_NAME:-refit}-$SLURM_JOB_ID}"
+    first="${SLURM_JOB_NAME:-refit}-$SLURM_JOB_ID"
+    first="${REFIT_RUN:-${first//[^[:alnum:]._-]/-}}" # the job's name may hold anything
+    case "$first" in .* | */*) refuse "REFIT_RUN $first is no plain file name" ;; esac
     run_file="$results/$first.jsonl"
     if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then
       while [ -e "$run_file" ]; do

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPT, FLAGS_SCRIPT = "benchmark_refit_kimi_k2.sh", "benchmark_refit_sbatch.sh"
 STUB = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$RECORD"
+printf '%s\\0' "$@" > "$RECORD.exact"
 echo "${REFIT_SECRET:-}" >> "$RECORD.secrets"
 [ -z "$WRITES" ] || touch "$WRITES"
 exit "${CODE:-0}"
@@ -206,3 +208,37 @@ def test_flags_are_refused_before_anything_starts(scripts: Scripts) -> None:
     assert done.returncode == 2
     assert "unknown flag --refit-speed" in done.stderr
     assert not scripts.record.exists()
+
+
+HOSTILE = "say \"a\" 'b' $(touch owned) `touch owned` ${HOME} \\\\ * ; & | >owned\nnext line"
+"""A description that a shell could take for something else."""
+
+
+def exact(scripts: Scripts) -> list[str]:
+    """srun's arguments, line breaks within them kept."""
+    return scripts.record.with_name("asked.exact").read_text().split("\0")[:-1]
+
+
+def test_a_description_passes_through_both_scripts_as_text(scripts: Scripts, tmp_path: Path) -> None:
+    row = f"8:8:8:4:non-collocated:nccl:{HOSTILE}"
+    text = (ROOT / SCRIPT).read_text().replace("scenarios=(", f"scenarios=(\n  {shlex.quote(row)}", 1)
+    (tmp_path / "mine.sh").write_text(text)
+    done = scripts.run(tmp_path / "mine.sh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = exact(scripts)
+    assert asked[asked.index("--scenario") + 1] == row
+    done = scripts.run(ROOT / FLAGS_SCRIPT, *FLAGS, "--", "--scenario", row, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row in exact(scripts)
+    assert not (tmp_path / "owned").exists()
+    assert not (ROOT / "owned").exists()
+
+
+def test_a_jobs_name_cannot_lead_out_of_the_results(scripts: Scripts) -> None:
+    done = scripts.run(ROOT / SCRIPT, SLURM_JOB_NAME="../../team/x y$(id)")
+    assert done.returncode == 2
+    assert "..-..-team-x-y--id--7 is no plain file name" in done.stderr
+    assert scripts.run(ROOT / SCRIPT, SLURM_JOB_NAME="team/x y").returncode == 0
+    assert scripts.values("--run-name") == ["team-x-y-7"]
+    refused = scripts.run(ROOT / SCRIPT, REFIT_RUN="../x")
+    assert (refused.returncode, refused.stderr) == (2, "REFIT_RUN ../x is no plain file name\n")
