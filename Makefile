@@ -9,7 +9,7 @@ ARGS ?=
 CONSTRAINTS ?= constraints.txt
 
 .NOTPARALLEL:
-.PHONY: bench test bench-suite slurm format lint types check setup clean
+.PHONY: bench test bench-suite slurm exact cluster format lint types check setup clean
 
 bench: setup
 	$(PY) -m pytest tests/perf $(ARGS)
@@ -27,6 +27,21 @@ bench-suite: setup
 # jobs on a Slurm that is started on this machine; skipped, with the reason, where Slurm is not installed
 slurm: setup
 	$(PY) -m pytest tests/correctness/slurm -m slurm $(ARGS)
+
+# scenarios at their exact 96 and 128 ranks as real processes on this machine's processors, whatever their number
+EXACT ?= s1 s2 s3 s4 s5 s6 s7
+EXACT_ENGINES ?= megatron packed direct delta
+exact: setup
+	CUDA_VISIBLE_DEVICES= $(PY) -m pytest tests/perf --ranks 128 --twin 1,1 --model kimi-k2-mini --warmup 0 \
+	  --iterations 1 --deadline 900 $(EXACT:%=--scenario %) $(EXACT_ENGINES:%=--engine %) $(ARGS)
+
+# the users' batch job, all seven scenarios, on a Slurm of hosts of this machine; a task needs half a gigabyte
+HOSTS ?= 16
+TASKS ?= 2
+cluster: setup
+	REFIT_MODEL=kimi-k2-mini REFIT_ENGINES=packed REFIT_WARMUP=0 REFIT_ITERATIONS=1 \
+	  REFIT_PYTEST_ARGS="--deadline 900" $(PY) -m tools cluster --hosts $(HOSTS) sbatch --wait \
+	  --nodes=$(HOSTS) --ntasks-per-node=$(TASKS) benchmark_refit_kimi_k2.sh $(ARGS)
 
 format: setup
 	$(PY) -m ruff format .

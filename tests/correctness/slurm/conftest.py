@@ -17,7 +17,7 @@ NODES = 5
 JOB_S = PATIENCE_S
 """Seconds that a job may take: importing torch and Megatron on every task, on two busy processors."""
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sys.executable}
-PLUGINS = ("options", "ranks", "gate", "resume", "terminal", "workers", "records")
+PLUGINS = ("ranks", "options", "progress", "terminal", "gate", "resume", "workers", "records")
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +32,18 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of a job that runs acts.py: quick, for it never imports Megatron."""
-    folder = tmp_path_factory.mktemp("workload")
-    shutil.copy(Path(__file__).with_name("acts.py"), folder / "test_acts.py")
-    names = ", ".join(f'"fixtures.plugins.{name}"' for name in PLUGINS)
+    folder = a_project(tmp_path_factory.mktemp("workload") / "acts", "acts.py")
+    return {"REFIT_TESTS": str(folder), "REFIT_ENGINES": "megatron"}
+
+
+def a_project(folder: Path, test_file: str, *more_plugins: str) -> Path:
+    """A folder of its own with one of this folder's files as its only tests."""
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name(test_file), folder / f"test_{test_file}")
+    names = ", ".join(f'"fixtures.plugins.{name}"' for name in (*PLUGINS, *more_plugins))
     (folder / "conftest.py").write_text(f"pytest_plugins = [{names}]\n")
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n")
-    return {"REFIT_TESTS": str(folder), "REFIT_ENGINES": "megatron"}
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
