@@ -22,8 +22,9 @@ from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import find_scenario
 from fixtures.documents.tables import deltas
 from fixtures.engines.delta_codec import Shape, encode
-from fixtures.planning.delta_table import bound_of, holds_up_to, print_deltas, share_text
+from fixtures.planning.delta_table import bound_of, holds_up_to, print_deltas
 from fixtures.planning.summary import ScenarioPlan, plan_scenario
+from fixtures.views.units import share_text
 from tools.plan import main
 
 H100 = PRESETS["8xH100"]
