@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     findings = examine(probe(), scenario)
-    show(findings, Console(width=None if sys.stdout.isatty() else 200))
+    show(findings, Console())
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 
 

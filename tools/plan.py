@@ -128,7 +128,7 @@ def _show(
             said["deltas"] = [deltas_json(plan, share) for plan in plans]
         print(json.dumps(said, indent=1))
         return
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console()
     print_plans(plans, console)
     print_quality(plans, console)
     if options.placement == "best":
@@ -147,7 +147,7 @@ def _exact(options: argparse.Namespace) -> int:
     full = find_model(options.model)
     layers = full.with_layers(options.num_layers or full.dense_layers + EXACT_MOE_LAYERS).num_layers
     model = narrow_model(full, layers=layers, experts=full.experts)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console()
     worst = 0
     for scenario in _scenarios(options):
         repaired, shipped = (replay(scenario, model, repairs=repairs) for repairs in (True, False))
@@ -162,5 +162,5 @@ def _cost(measure_to: Path | None) -> int:
     rows = committed_rows(measure_to) if measure_to else committed_rows()
     if not rows:
         raise CaseError("no measured cost of the plan is at hand; measure one with --cost --measure FILE")
-    print_cost(rows, Console(width=None if sys.stdout.isatty() else 200))
+    print_cost(rows, Console())
     return 0
