@@ -10,7 +10,16 @@ from fixtures.cases.scenarios import SCENARIOS
 from fixtures.documents import files as making
 from fixtures.documents.boxes import WIDTH, draw
 from fixtures.documents.commands import COMMANDS, SCRIPT, TOOLS
-from fixtures.documents.files import BATCH, BENCHMARK, README, ROOT, SUMMARY, fill_tables, render_summary
+from fixtures.documents.files import (
+    BATCH,
+    BENCHMARK,
+    EXPORTS,
+    README,
+    ROOT,
+    SUMMARY,
+    fill_tables,
+    render_summary,
+)
 from fixtures.documents.tables import TABLES
 from tools import docs
 
@@ -24,7 +33,8 @@ def test_committed_documents_do_not_drift(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (SUMMARY, BENCHMARK, README, BATCH):
+    (tmp_path / "docs").mkdir()
+    for name in (SUMMARY, BENCHMARK, README, BATCH, EXPORTS):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(docs, "documents", lambda: making.documents(tmp_path))
     return tmp_path
