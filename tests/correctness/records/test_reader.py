@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.gates.index import Index
 from fixtures.records import RecordError, check_run, read_run, read_runs
 from fixtures.records.fields import fields_of
-from fixtures.records.reader import MOST_BYTES
+from fixtures.records.reader import MOST_BYTES, expand
 from fixtures.records.schema import LINES, line_problems
 from fixtures.views.markdown import schema_markdown
 from tests.correctness.made_up_runs import CALIBRATION, case, case_line, environment, skipped, write_run
@@ -270,3 +271,15 @@ def test_what_is_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
     path.write_text(_lines(environment()) + "[" * 200_000 + "\n")
     with pytest.raises(RecordError, match="is damaged: line 2 is nested too deep"):
         read_run(path)
+
+
+def test_a_folders_history_says_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "dangling.jsonl").symlink_to("nowhere")
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    write_run(tmp_path / "good.jsonl", [case()])
+    index = Index()
+    index.refresh(expand(tmp_path))
+    assert len(index.errors) == 4
+    assert len(index.series("s6")) == 1
