@@ -172,6 +172,7 @@ def test_exit_code_follows_the_findings(
 def test_advice_is_printed_to_the_letter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(doctor, "probe", lambda: with_package("nvshmem4py", None))
     assert doctor.main(["s1"]) == 1
     assert "pip install '.[gpu]' for megatron's method nvshmem" in capsys.readouterr().out
