@@ -7,6 +7,7 @@ PIP_ARGS ?=
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 ARGS ?=
 CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev
 
 .NOTPARALLEL:
 .PHONY: bench test bench-suite slurm exact cluster format lint types check setup clean
@@ -59,7 +60,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt tools/find_python.sh
 	python="$$(bash tools/find_python.sh)" && "$$python" -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip $(PIP_ARGS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(PY) -m pip install --quiet $(PIP_ARGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:

@@ -26,7 +26,11 @@ TARGET_FLAGS = (
 LAYER_FREQ = "--moe-layer-freq"
 FIELDS = {**SIZES, LAYER_FREQ: "dense_layers"}
 """Flag -> field of ModelSpec."""
-RUN_FLAGS = {"--num-benchmark-warmup": "--warmup", "--num-benchmark-iterations": "--iterations"}
+RUN_FLAGS = {
+    "--num-benchmark-warmup": "--warmup",
+    "--num-benchmark-iterations": "--iterations",
+    "--refit-execution-batch-bytes": "--refit-execution-batch-bytes",
+}
 MAPPED = {*LAYOUT_FLAGS, *TARGET_FLAGS, *RUN_FLAGS, *SIZES, "--refit-mode", "--refit-method", "--num-layers"}
 """Flags with an effect on a refit: each takes exactly one value."""
 

@@ -88,6 +88,11 @@ def sequential_experts() -> Iterator[None]:
         yield
 
 
+def mended(name: str) -> str:
+    """What to do when a defect of upstream is gone."""
+    return f"upstream mended {name!r}: drop its repair, if it has one, its row in defects.py and this test"
+
+
 def everyones(mine: Sequence[str]) -> list[str]:
     """What all ranks say, each with its rank. Collective, so that every rank asserts the same."""
     return [

@@ -91,7 +91,7 @@ def test_every_unique_prefix_selects_its_scenario(scenario: Scenario, length: in
         ("8:8:4:1.5:collocated:nccl", ["target EP", "'1.5'"]),
         ("8:8:4::collocated:nccl", ["target EP", "''"]),
         ("8:8:4:16:colocated:nccl", ["'colocated'", "collocated, non-collocated"]),
-        ("8:8:4:16:collocated:mpi", ["'mpi'", "nccl, nvshmem, gloo"]),
+        ("8:8:4:16:collocated:mpi", ["'mpi'", "nccl, nvshmem, nixl, nccl_m2n, gloo"]),
         ("8:8:4:8:collocated:nccl", ["TP8,EP8", "64", "TP4,EP8", "32"]),
     ],
 )

@@ -51,8 +51,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-BENCH = ("--scenario=s8", "--engine=plain", "--engine=megatron", "--model=little-moe-mini", "--ranks=2",
-         "--iterations=2", "--warmup=0")  # fmt: skip
+BENCH = ("--scenario=s8", "--method=gloo", "--engine=plain", "--engine=megatron", "--model=little-moe-mini",
+         "--ranks=2", "--iterations=2", "--warmup=0")  # fmt: skip
 
 
 def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from tests.correctness.cli.inner_runs import fork_suite
 ON_CPU = pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has GPUs")
 
 QUICK = ("--scenario=s6", "--engine=megatron", "--ranks=2", "--iterations=1", "--warmup=0")
+GLOO = (*QUICK, "--method=gloo")
 
 REFUSED = [
     ("--scenario=s9", "unknown scenario 's9'; known: s1, s2, s3, s4, s5, s6, s7"),
@@ -28,7 +29,7 @@ REFUSED = [
     ("--scenario=8:8:4:16:sideways:nccl", "unknown mode 'sideways'; known: collocated, non-collocated"),
     ("--engine=turbo", "unknown engine 'turbo'; known: megatron"),
     ("--model=kimi-k3", "unknown model 'kimi-k3'; known: kimi-k2, kimi-k2-mini"),
-    ("--method=mpi", "unknown method 'mpi'; known: nccl, nvshmem, gloo"),
+    ("--method=mpi", "unknown method 'mpi'; known: nccl, nvshmem, nixl, nccl_m2n, gloo"),
     ("--num-layers=0", "number of layers must be a whole number of at least 1, not 0"),
     ("--num-layers=62", "kimi-k2 has 61 layers, 62 were asked for"),
     ("--twin=4", "twin '4' is not of the form a,b"),
@@ -38,6 +39,7 @@ REFUSED = [
     ("--buffer-gb=0", "--buffer-gb must be 0.000001 to 1,000,000, not 0.0"),
     ("--full-every=-1", "--full-every must be at least 0, not -1"),
     ("--check-every=0", "--check-every must be at least 1, not 0"),
+    ("--refit-execution-batch-bytes=-1", "--refit-execution-batch-bytes must be at least 0, not -1"),
     ("--placement=bset", "--placement must be megatron, best or ranks like 0,2,1,3, not 'bset'"),
     ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
     ("--resume=nowhere.jsonl", "nowhere.jsonl cannot be read"),
@@ -107,10 +109,10 @@ def test_a_case_that_cannot_run_here_is_skipped_with_its_reason(tmp_path: Path) 
 def test_a_twin_that_divides_no_scenario_is_refused_and_one_that_divides_some_skips_the_others(
     tmp_path: Path,
 ) -> None:
-    refused = fork_suite(tmp_path, *QUICK, "--twin=2,16")
+    refused = fork_suite(tmp_path, *GLOO, "--twin=2,16")
     assert refused.code == pytest.ExitCode.USAGE_ERROR
     assert "twin 2,16 does not divide TP16,EP8 of s6-collocated-tp16ep8-to-tp8ep16" in refused.output
-    done = fork_suite(tmp_path, *QUICK, "--scenario=2:16:2:16:collocated:gloo", "--twin=2,16")
+    done = fork_suite(tmp_path, *GLOO, "--scenario=2:16:2:16:collocated:gloo", "--twin=2,16")
     skipped = next(case for case in done.cases if case["scenario"].startswith("s6"))
     assert skipped["status"] == "skipped", done.output
     assert skipped["reason"] == "twin 2,16 does not divide TP16,EP8 of s6-collocated-tp16ep8-to-tp8ep16"
@@ -118,9 +120,10 @@ def test_a_twin_that_divides_no_scenario_is_refused_and_one_that_divides_some_sk
 
 @ON_CPU
 def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
-    """And every engine that runs here, as by default; named twice it runs once; then --resume finds nothing
+    """And every engine that runs over gloo; named twice it runs once; then --resume finds nothing
     left to do, and everything where another option makes it another case."""
     options = ("--ranks=3", "--iterations=2", "--warmup=0", "--model=kimi-k2-mini", "--num-layers=2")
+    options = (*options, "--method=gloo")
     scenario = "--scenario=2:1:1:1:non-collocated:gloo:one rank takes all"
     done = fork_suite(tmp_path, scenario, f"{scenario} again", *options)
     assert done.code == 0, done.output
@@ -146,7 +149,7 @@ def test_a_users_scenario_model_and_layers(tmp_path: Path) -> None:
 @ON_CPU
 def test_an_unwritable_results_folder(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file is in the way")
-    done = fork_suite(tmp_path, *QUICK)
+    done = fork_suite(tmp_path, *GLOO)
     assert done.code == NOT_SAVED, done.output
     assert "TP2,EP1>TP1,EP2" in done.output
     assert "Not saved: " in done.output
@@ -157,7 +160,7 @@ def test_an_unwritable_results_folder(tmp_path: Path) -> None:
 def test_a_run_that_cannot_be_resumed_is_refused_before_its_first_case(tmp_path: Path) -> None:
     """Another run writes the file; another system began it; an empty file and one with nothing left to do."""
     path = tmp_path / "run.jsonl"
-    resume = (*QUICK, f"--resume={path}")
+    resume = (*GLOO, f"--resume={path}")
     with RunWriter(path, {**made_up.environment()}):
         held = fork_suite(tmp_path, *resume)
         assert f"ERROR: {path} is being written by another run." in held.output
@@ -193,7 +196,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @ON_CPU
 def test_a_full_disk(full_disk: Path, tmp_path: Path) -> None:
-    done = fork_suite(tmp_path, *QUICK, results=full_disk)
+    done = fork_suite(tmp_path, *GLOO, results=full_disk)
     assert done.code == NOT_SAVED, done.output
     assert "TP2,EP1>TP1,EP2" in done.output
     assert "Not saved: " in done.output

@@ -29,20 +29,21 @@ FIELDS = (
 """What the issue asks of every case line, skipped and failed ones too."""
 
 
+GLOO = ("--engine=megatron", "--method=gloo")
+
+
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """All seven scenarios."""
     folder = tmp_path_factory.mktemp("exact")
-    return fork_suite(folder, "--engine=megatron", "--iterations=3", "--warmup=1", "--ranks=8")
+    return fork_suite(folder, *GLOO, "--iterations=3", "--warmup=1", "--ranks=8")
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """All seven scenarios with megatron-core as upstream ships it."""
     folder = tmp_path_factory.mktemp("shipped")
-    return fork_suite(
-        folder, "--no-repairs", "--engine=megatron", "--iterations=1", "--warmup=0", "--ranks=8"
-    )
+    return fork_suite(folder, *GLOO, "--no-repairs", "--iterations=1", "--warmup=0", "--ranks=8")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """Scenario 6 with every faulty engine and a good one; scenario 4 does not fit on two ranks."""
     engines = [f"--engine={name}" for name in (*PLANTS, "megatron")]
     plugin = ("-p", "tests.correctness.cli.faulty_engines")
-    cases = ("--scenario=s6", "--scenario=s4", "--ranks=2", "--rank-grace=1")
+    cases = ("--scenario=s6", "--scenario=s4", "--ranks=2", "--rank-grace=1", "--method=gloo")
     folder = tmp_path_factory.mktemp("spoiled")
     return fork_suite(folder, *plugin, *cases, *engines, "--iterations=2", "--warmup=0")
 
@@ -252,9 +253,7 @@ TORCHRUN = Path(sys.executable).with_name("torchrun")
 @pytest.mark.skipif(not TORCHRUN.exists(), reason="torchrun is not beside this Python")
 def test_under_torchrun(tmp_path: Path) -> None:
     launcher = [str(TORCHRUN), "--standalone", "--nproc-per-node=2", "-m"]
-    done = run_suite(
-        tmp_path, "--scenario=s6", "--engine=megatron", "--iterations=2", "--warmup=0", launcher=launcher
-    )
+    done = run_suite(tmp_path, "--scenario=s6", *GLOO, "--iterations=2", "--warmup=0", launcher=launcher)
     assert done.code == 0, done.output
     (case,) = done.cases
     assert (case["status"], case["mismatches"], case["ranks"], case["twin"]) == ("passed", 0, 2, [8, 8])

@@ -23,7 +23,7 @@ FIT = Machine(
     python=(3, 12),
     packages={
         "torch": "2.11.0+cu130", "megatron-core": "0.19.2", "nccl": "2.28.9", "nvshmem4py": "0.3.1",
-        "cuda-core": "0.5.0", "cupy": "13.6.0", "nvidia-ml-py": "13.0",
+        "cuda-core": "0.5.0", "nixl": "1.5.1", "cupy": "13.6.0", "nvidia-ml-py": "13.0",
     },
     distributions=("torch", "nvidia-nccl-cu13", "nvshmem4py-cu13", "cupy-cuda13x"),
     torch_cuda="13.0", driver="580.65.06", gpus=(H200,) * 8, device_files=8, nics=tuple("abcdefgh"), nodes=16,
@@ -66,6 +66,8 @@ PLANTED: dict[str, tuple[Machine, str | None, str]] = {
     "old nvshmem": (with_package("nvshmem4py", "0.2.9"), None, "nvshmem4py"),
     "old cuda-core": (with_package("cuda-core", "0.3.2"), None, "nvshmem4py"),
     "no cupy": (with_package("cupy", None), "s1", "cupy"),
+    "no nixl": (with_package("nixl", None), "8:8:8:4:non-collocated:nixl", "nixl"),
+    "no such method": (replace(FIT, methods=("nccl", "gloo")), "s1", "method"),
     "two cupys": (replace(FIT, distributions=("cupy-cuda13x", "cupy")), None, "cupy"),
     "mixed CUDA": (replace(FIT, distributions=("nvshmem4py-cu12",)), None, "CUDA packages"),
     "dead driver": (replace(FIT, gpus=()), None, "GPUs"),

@@ -33,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 def workload(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of a job that runs acts.py: quick, for it never imports Megatron."""
     folder = a_project(tmp_path_factory.mktemp("workload") / "acts", "acts.py")
-    return {"REFIT_TESTS": str(folder), "REFIT_ENGINES": "megatron"}
+    return {"REFIT_TESTS": str(folder), "REFIT_ENGINES": "megatron", "REFIT_METHODS": "gloo"}
 
 
 def a_project(folder: Path, test_file: str, *more_plugins: str) -> Path:

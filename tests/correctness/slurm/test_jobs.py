@@ -102,6 +102,7 @@ def test_all_seven_scenarios_with_ranks_left_idle(cluster: Cluster, tmp_path: Pa
         REFIT_MODEL="kimi-k2-mini",
         REFIT_NUM_LAYERS="2",
         REFIT_ENGINES="megatron",
+        REFIT_METHODS="gloo",
         REFIT_ITERATIONS="2",
         REFIT_PYTEST_ARGS="--warmup 1",
     )

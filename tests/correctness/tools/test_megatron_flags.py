@@ -48,6 +48,14 @@ def test_the_flags_that_users_know_become_a_scenario_of_the_brief() -> None:
     assert not any(word.split()[0] in MAPPED for word in mapped.ignored)
 
 
+@pytest.mark.parametrize("method", ["nixl", "nccl_m2n"])
+def test_upstreams_newer_methods_and_batches_are_passed_on(method: str) -> None:
+    layouts = LAYOUTS.replace("nvshmem", method)
+    mapped = map_flags(words(layouts, "--refit-execution-batch-bytes 268435456"))
+    assert option(mapped.options, "--method") == method
+    assert option(mapped.options, "--refit-execution-batch-bytes") == "268435456"
+
+
 def test_the_target_defaults_to_the_source() -> None:
     mapped = map_flags(
         words("--tensor-model-parallel-size 4 --expert-model-parallel-size=2 --refit-mode collocated")
@@ -103,7 +111,7 @@ def test_what_follows_the_dashes_goes_to_pytest() -> None:
         ("--moe-layer-freq 1", "--moe-layer-freq 1 cannot be refitted"),
         ("--fp16", "--fp16 would move fp16 weights"),
         ("--refit-mode both", "unknown mode 'both'"),
-        ("--refit-method nixl", "unknown method 'nixl'"),
+        ("--refit-method mpi", "unknown method 'mpi'"),
         ("--refit-mode collocated", "a collocated scenario needs source and target on the same ranks"),
     ],
 )
