@@ -1,6 +1,7 @@
 """The engines on GPUs: kernel, mapped memory, windows, ordering and endurance. Skipped without them."""
 
 import importlib.util
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def endure(kind: str, scenario: Scenario, refits: int) -> dict[str, Any]:
     return {
         "wrong": sum(wrong),
         "same": same,
-        "drift": memory[1] - memory[-1],
+        "losses": sum(before > after for before, after in pairwise(memory[1:])),
         "phases": phases,
         "facts": facts,
         "transport": transport,
@@ -137,7 +138,7 @@ def test_fifty_refits_behind_updates(kind: str) -> None:
     for answer in run_ranks(endure, 2, kind, find_scenario("s6"), 50, device="cuda"):
         assert answer["wrong"] == 0
         assert answer["same"]
-        assert answer["drift"] < 4 << 20
+        assert answer["losses"] < 5, "free memory fell again and again; other processes may take some once"
         explained = sum(ms for phase, ms in answer["phases"].items() if phase != "total")
         assert explained <= 1.001 * answer["phases"]["total"]
 

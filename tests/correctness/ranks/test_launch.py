@@ -138,10 +138,14 @@ def outputs(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(processes, ended, strict=True)]
 
 
-def test_torchrun(project: Project, inner_environment: Environment, read_cases: Any) -> None:
+def test_torchrun(project: Project, inner_environment: Environment, read_cases: Any, free_port: int) -> None:
     folder = project(conftest=FINISHED, test_inner=CASES)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *ARGUMENTS],
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port}"),
+            *ARGUMENTS,
+        ],
         cwd=folder,
         env=inner_environment(),
         capture_output=True,
