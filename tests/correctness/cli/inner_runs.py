@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,20 @@ def environment() -> dict[str, str]:
     return clean_environment(OMP_NUM_THREADS="1")
 
 
-def fork_suite(folder: Path, *arguments: str, results: Path | None = None) -> SuiteRun:
-    """The same in a fork of this process, which has imported torch and megatron-core already."""
+def fork_suite(
+    folder: Path,
+    *arguments: str,
+    results: Path | None = None,
+    before: Callable[[], object] = lambda: None,
+) -> SuiteRun:
+    """The same in a fork of this process, which has imported torch and megatron-core already.
+
+    `before` is called in the fork first.
+    """
     output = folder / "output.txt"
     child = os.fork()
     if child == 0:
+        before()
         os._exit(_child(output, [*_arguments(folder, results), *arguments]))
     code = _wait(child)
     return SuiteRun(code=code, output=output.read_text(errors="replace"), folder=folder)
