@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PLUGIN = ("-p", "tests.correctness.cli.cheating_engines")
-CASES = ("--scenario=s6", "--ranks=2", "--rank-grace=1", "--iterations=3", "--warmup=0")
+CASES = ("--scenario=s6", "--ranks=2", "--rank-grace=1", "--iterations=3", "--warmup=0", "--method=gloo")
 UNSEEN = {"by-checksum", "slow-clock"}
 """Not to be found in this run: dense weights change every checksum, and an own clock is not defended."""
 

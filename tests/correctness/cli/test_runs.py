@@ -220,7 +220,7 @@ def test_too_few_ranks_skip_with_both_numbers(spoiled: SuiteRun) -> None:
 
 
 def test_a_resumed_run_shows_the_whole_run(tmp_path: Path) -> None:
-    options = ("--ranks=2", "--iterations=1", "--warmup=0")
+    options = ("--ranks=2", "--iterations=1", "--warmup=0", "--method=gloo")
     first = fork_suite(tmp_path, "--scenario=s6", "--engine=megatron", *options)
     file = tmp_path / "results" / "inner.jsonl"
     second = fork_suite(
@@ -234,9 +234,7 @@ def test_a_resumed_run_shows_the_whole_run(tmp_path: Path) -> None:
 
 def test_two_workers_keep_one_file(tmp_path: Path) -> None:
     """pytest-xdist: each case once in one record file, one table, one page, and the paths of both."""
-    done = fork_suite(
-        tmp_path, "-n2", "--ranks=2", "--scenario=s6,s7", "--engine=megatron", "--iterations=1", "--warmup=0"
-    )
+    done = fork_suite(tmp_path, "-n2", "--ranks=2", "--scenario=s6,s7", *GLOO, "--iterations=1", "--warmup=0")
     assert done.code == 0, done.output
     assert [line["type"] for line in done.lines] == ["environment", "case", "case", "end"]
     assert {case["scenario"][:2] for case in done.cases} == {"s6", "s7"}

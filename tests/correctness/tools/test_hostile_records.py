@@ -16,7 +16,7 @@ from fixtures.records.plain import HIDDEN
 from fixtures.records.schema import FACTS, LINES
 from tests.correctness.made_up_runs import CALIBRATION, case_line, environment
 from tests.correctness.tools.hostile import VALUES, exit_code, fuzzed
-from tools import check_results, compare, history, rebase, report, summary
+from tools import check_results, compare, export, history, plan, rebase, report, summary
 
 PLACES = [
     *((kind, f.name) for kind, cls in LINES.items() for f in fields_of(cls)),
@@ -27,6 +27,8 @@ PLACES = [
     ("engine_facts", "bytes_in"),
 ]
 """(line or object within one, field)."""
+
+RATES = [place for place in PLACES if place[0] == "calibration"]
 
 type Change = tuple[tuple[str, str], Any]
 
@@ -70,6 +72,8 @@ def commands(folder: Path) -> list[tuple[Callable[[list[str]], int], list[str]]]
         (compare.main, [before, runs]),
         (compare.main, [before, runs, "--markdown"]),
         (compare.main, [before, runs, "--json"]),
+        (export.main, [runs, "-o", str(folder / "cases.csv")]),
+        (export.main, [runs, "-o", str(folder / "cases.prom")]),
         (rebase.main, [runs, "--because", "x", "-o", str(folder / "base.toml"), "--new-system"]),
     ]
 
@@ -94,3 +98,14 @@ def test_each_tool_takes_or_refuses_any_field(
         said = told(main, argv)
         assert not HIDDEN.search(said), f"{main.__module__} prints hidden characters"
         assert "Traceback" not in said
+
+
+@fuzzed(3)
+@given(changes=st.lists(st.tuples(st.sampled_from(RATES), VALUES), min_size=1, max_size=3))
+def test_a_plan_takes_or_refuses_any_measured_rate(
+    changes: list[Change], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "hostile-rates"
+    write(folder, changes)
+    said = told(plan.main, ["s6", "--fabric", str(folder / "night1.jsonl")])
+    assert "Traceback" not in said
