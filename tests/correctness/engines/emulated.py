@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fixtures.engines.delta_mapped import SOURCE, WARPS
+from fixtures.engines.delta_kernels import SOURCE, WARPS
 
 SHIM = Path(__file__).with_name("emulated.h")
 COMPILER = shutil.which("g++")

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from fixtures.engines.delta_alone import DeltaAlone, Launcher
+from fixtures.engines.delta_alone import DeltaAlone
 from fixtures.engines.delta_codec import Encoded, apply, digest, encode
-from fixtures.engines.delta_mapped import HEADER_BYTES
+from fixtures.engines.delta_kernels import Launcher
 from fixtures.engines.delta_tiles import TILE_BYTES, Tiles
+from fixtures.engines.delta_windows import HEADER_BYTES
 from tests.correctness.engines.test_delta_codec import changed_words
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.engines.addresses import Addresses
+from fixtures.engines.addresses import FEW, TURNS, Addresses
 
 
 def rebind(model: nn.Module) -> None:
@@ -49,6 +49,17 @@ def test_a_change_is_told_by_name(change: str) -> None:
     make, said = CHANGES[change]
     make(model)
     assert addresses.moved() == f"{said} since the engine was prepared (1 tensors in all)"
+
+
+def test_of_many_tensors_strides_are_looked_at_in_turns() -> None:
+    model = nn.ParameterList(nn.Parameter(torch.zeros(2, 2), requires_grad=False) for _ in range(FEW + 8))
+    addresses = Addresses(SimpleNamespace(source=None, target=model))
+    model[1001].data = model[1001].data.t()
+    told = [addresses.moved() for _ in range(TURNS)]
+    assert [bool(sentence) for sentence in told].count(True) == 1
+    assert max(told).startswith("the target's .1001 has changed its strides or dtype")
+    model[1001].data = model[1001].data.clone()
+    assert addresses.moved().startswith("the target's .1001 has moved")
 
 
 def test_the_memory_that_was_noted_stays_until_the_next_prepare() -> None:

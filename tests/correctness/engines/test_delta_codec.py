@@ -45,6 +45,8 @@ def changed_words(rng: np.random.Generator, old: np.ndarray, share: float, kind:
         which = np.flatnonzero(rng.random(len(old)) < share)
     if kind == "near":
         new[which] ^= rng.integers(1, 4, len(which), dtype=np.uint16)
+    elif kind == "ulp":
+        new[which] += rng.choice(np.array([-2, -1, 1, 2]), len(which)).astype(np.uint16)
     elif kind == "flipped":
         new[which] ^= np.uint16(0xFFFF)
     elif kind == "special":
@@ -54,7 +56,7 @@ def changed_words(rng: np.random.Generator, old: np.ndarray, share: float, kind:
     return new
 
 
-KINDS = ("random", "clustered", "near", "flipped", "special")
+KINDS = ("random", "clustered", "near", "ulp", "flipped", "special")
 
 
 @st.composite
@@ -152,6 +154,7 @@ def bytes_per_change(share: float, kind: str) -> float:
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.03])
 def test_small_steps_cost_at_most_3_bytes_a_changed_element(share: float) -> None:
     assert bytes_per_change(share, "near") <= 2.5
+    assert bytes_per_change(share, "ulp") <= 2.5
     assert bytes_per_change(share, "random") <= {0.01: 3.5, 0.02: 3.25, 0.03: 3.2}[share]
 
 

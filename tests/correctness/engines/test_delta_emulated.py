@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fixtures.engines.delta_mapped import SOURCE
+from fixtures.engines.delta_kernels import SOURCE
 from tests.correctness.engines.emulated import COMPILER, Emulated
 from tests.correctness.engines.one_stream import scanned_and_applied
 

@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.engines import delta_sent
 from fixtures.engines.delta import FIRST, DeltaEngine
 from fixtures.engines.delta_alone import two_states
-from fixtures.engines.delta_mapped import MappedDelta, delta_module
+from fixtures.engines.delta_kernels import OVERFLOW, KernelDelta, delta_module
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.one_stream import OneStream, scanned_and_applied
@@ -100,6 +101,36 @@ def test_every_twin_is_exact(scenario: Scenario) -> None:
         assert transport == "ipc"
 
 
+def over_nccl(shares: tuple[float, ...]) -> tuple[list[int], dict[str, int], str]:
+    """Wrong elements after each of three refits at each share, full refits, and what carried."""
+    spec, scenario = twin_of(find_scenario("s6"), 2)
+    pair = build(spec, scenario, dist.get_rank(), here())
+    training, engine = Training(pair), engine_of(peer_mapping=False)
+    poison(pair)
+    engine.prepare(pair)
+    wrong = []
+    for share in shares:
+        for _ in range(3):
+            training.step(share)
+            engine.refit()
+            wrong.append(training.wrong())
+    engine.profile()
+    told = engine.describe()["full_refits"], engine.transport
+    engine.close()
+    return wrong, *told
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL wants a GPU for each rank")
+def test_changes_sent_over_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_sent, "SLACK_UNITS", 16)
+    for wrong, reasons, transport in run_ranks(over_nccl, 2, (0.01, 0.2, 1, 0.01, 0), device="cuda"):
+        assert wrong == [0] * 15
+        assert reasons[FIRST] == 1
+        assert reasons[f"{OVERFLOW} arrived"] >= 1
+        assert transport == "nccl"
+
+
 def with_fault(fault: str) -> tuple[int, dict[str, int]]:
     spec, scenario = twin_of(find_scenario("s6"), 2)
     pair = build(spec, scenario, dist.get_rank(), here())
@@ -110,7 +141,7 @@ def with_fault(fault: str) -> tuple[int, dict[str, int]]:
     for number in range(5):
         if number == 3 and dist.get_rank() == 1:
             mover = engine._mover
-            assert isinstance(mover, MappedDelta)
+            assert isinstance(mover, KernelDelta)
             if fault == "chain":
                 mover._in.chains.add_(1)
             elif fault == "round":
