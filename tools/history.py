@@ -5,7 +5,10 @@ Exit code: 0 shown, 2 bad input. Files that cannot be read are named on stderr a
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from fixtures.gates.index import Index, Series
@@ -29,8 +32,22 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps([_facts(trend) for trend in trends], indent=1))
     else:
-        print("\n\n".join("\n".join(trend_text(trend, options.width)) for trend in trends))
+        _print(trends, options.width)
     return 0
+
+
+def _print(trends: Sequence[Trend], blocks: int) -> None:
+    """A paragraph each, in lines that fit the terminal; 80 columns where there is none."""
+    columns = shutil.get_terminal_size().columns
+    told = (trend_text(trend, min(blocks, columns - 4)) for trend in trends)
+    print("\n\n".join("\n".join(_folded(line, columns) for line in lines) for lines in told))
+
+
+def _folded(line: str, columns: int) -> str:
+    """A line over several where it is too long; those after the first are indented."""
+    return textwrap.fill(
+        line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

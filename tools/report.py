@@ -1,16 +1,21 @@
 """Make a page (one self-contained HTML file) or Markdown from result files.
 
 refit-bench report RUN... [-o page.html] [--markdown], where RUN is a file, a folder or a quoted glob. Of
-several runs the newest record of each case is shown, with its history. Exit code: 0 made, 2 bad input.
+several runs the newest record of each case is shown, with its history. With --job-summary the Markdown is
+added to the summary of the GitHub job that runs this. Exit code: 0 made, 2 bad input.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""GitHub's variable: the file whose Markdown it shows on the job's page."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,11 +41,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
     parser.add_argument("-o", "--output", type=Path, help="default: page.html; Markdown goes to the terminal")
     parser.add_argument("--title", help="heading of the page; default: the models' names")
-    parser.add_argument("--markdown", action="store_true", help="for a pull request or a job summary")
+    parser.add_argument("--markdown", action="store_true", help="for a pull request")
+    parser.add_argument(
+        "--job-summary", action="store_true", help=f"add the Markdown to the file that {SUMMARY} names"
+    )
     return parser
 
 
 def _make(runs: list[Run], options: argparse.Namespace) -> None:
+    if options.job_summary:
+        _add_to_job(markdown(runs))
+        return
     text = markdown(runs) if options.markdown else page(runs, options.title)
     if options.markdown and options.output is None:
         print(text, end="")
@@ -52,3 +63,16 @@ def _make(runs: list[Run], options: argparse.Namespace) -> None:
     except OSError as error:
         raise RecordError(f"{output} cannot be written: {error.strerror}.") from None
     print(f"{output}: {len(text) / 1e6:.1f} MB from {len(runs)} run{'s' * (len(runs) != 1)}.")
+
+
+def _add_to_job(text: str) -> None:
+    """Append to what the job has said so far. Raises RecordError outside of a job."""
+    summary = os.environ.get(SUMMARY)
+    if not summary:
+        raise RecordError(f"{SUMMARY} is not set: --job-summary is for a job of GitHub Actions.")
+    try:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise RecordError(f"{summary} cannot be written: {error.strerror}.") from None
+    print(f"{summary}: the job's summary has it.")

@@ -1,13 +1,16 @@
 """Runs the suite as a user does, and reads back everything that the run left."""
 
+import contextlib
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
 import traceback
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +122,28 @@ def fork_suite(
     return SuiteRun(code=code, output=output.read_text(errors="replace"), folder=folder)
 
 
-def _child(output: Path, arguments: list[str]) -> int:
+def suite_on_a_terminal(folder: Path, *arguments: str, **variables: str) -> SuiteRun:
+    """The same on a terminal of 80 columns, with `variables` in its environment; its output holds what the
+    terminal was sent."""
+    child, terminal = pty.fork()
+    if child == 0:
+        known = {"TERM": "xterm", "COLUMNS": "80", **variables}
+        os._exit(_child(Path("/dev/tty"), [*_arguments(folder, None), *arguments], known))
+    output = _sent(terminal)
+    return SuiteRun(code=_wait(child), output=output, folder=folder)
+
+
+def _sent(terminal: int) -> str:
+    """All that is written to a terminal until its last writer leaves, or patience ends."""
+    parts = list[bytes]()
+    with contextlib.suppress(OSError):  # how the last writer's leaving is told
+        while select.select([terminal], [], [], PATIENCE_S)[0] and (part := os.read(terminal, 1 << 16)):
+            parts.append(part)
+    os.close(terminal)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _child(output: Path, arguments: list[str], variables: Mapping[str, str] | None = None) -> int:
     import pytest
 
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -128,7 +152,7 @@ def _child(output: Path, arguments: list[str]) -> int:
     sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.environ.clear()
-    os.environ.update(environment())
+    os.environ.update({**environment(), **(variables or {})})
     os.chdir(ROOT)
     try:
         return int(pytest.main(arguments))

@@ -1,6 +1,7 @@
 """The history of a scenario: right about where it changed."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def test_history_shows_a_sparkline_and_the_change(tmp_path: Path, capsys: pytest
     noisy_nights([30 + 0.1 * (i % 3) for i in range(20)] + [36 + 0.1 * (i % 3) for i in range(10)], tmp_path)
     write_run(tmp_path / "zz.jsonl", [skipped("s6")], env=environment("2031-01-01T00:00:00+00:00"))
     assert history.main(["s6", "--results", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= shutil.get_terminal_size().columns
+    out = " ".join(shown.split())
     assert "▁▁▁" in out
     assert "█" in out
     assert "warm_ms: 30 runs" in out
@@ -30,7 +33,8 @@ def test_a_change_of_the_system_is_shown_in_place(tmp_path: Path, capsys: pytest
         env = environment(f"2030-01-0{night + 1}T00:00:00+00:00", torch="2.11" if night < 3 else "2.15")
         write_run(tmp_path / f"n{night}.jsonl", [case()], env=env)
     assert history.main(["s6", "--results", str(tmp_path)]) == 0
-    assert "system changed at 2030-01-04 (night): torch was '2.11' and is '2.15'" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "system changed at 2030-01-04 (night): torch was '2.11' and is '2.15'" in told
 
 
 def test_files_that_are_indexed_are_not_read_again(tmp_path: Path) -> None:

@@ -254,6 +254,35 @@ def test_the_tool_writes_a_page_and_markdown(
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_job_of_github_is_told_what_ran(
+    tmp_path: Path, runs: list[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """After what the job has said already; outside of a job one sentence says so."""
+    summary = tmp_path / "summary.md"
+    summary.write_text("built\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert report.main([str(tmp_path), "--job-summary"]) == 0
+    assert summary.read_text().startswith("built\n### Kimi K2 refits: 8 passed, 1 failed, 1 skipped")
+    for value in ("", "/dev/null/x"):
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", value)
+        assert report.main([str(tmp_path), "--job-summary"]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_alike_entries_say_what_tells_them_apart(tmp_path: Path) -> None:
+    """Two twins of one scenario, on two systems, with an option that all have."""
+    shared = {"options": {"ranks-per-gpu": "8"}}
+    twins = [case("s6", twin=[4, 4], **shared), case("s6", twin=[8, 8], **shared), case("s7", **shared)]
+    run = read_run(write_run(tmp_path / "a.jsonl", twins))
+    titles = [entry.title for entry in newest_entries([run])]
+    words = [re.search(r"\((.*)\)", title) for title in titles]
+    assert [bool(word) for word in words] == [True, True, False]
+    assert len(set(titles[:2])) == 2
+    assert all("twin" in title and "ranks-per-gpu" not in title for title in titles[:2])
+    assert "all with ranks-per-gpu=8." in page([run])
+    assert "All with ranks-per-gpu=8." in markdown([run])
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     "--headless",
@@ -276,7 +305,13 @@ const f = document.getElementById("f");
 f.onload = () => {
   const root = f.contentDocument.documentElement;
   const sections = root.querySelectorAll("section").length;
-  document.title = `sideways ${root.scrollWidth - root.clientWidth}, sections ${sections}`;
+  root.querySelectorAll("details").forEach(each => each.open = true);
+  const boxes = [...root.querySelectorAll(".scroll")];
+  const wide = boxes.filter(box => box.scrollWidth > box.clientWidth).length;
+  const time = boxes[0].querySelector("tbody td.n").getBoundingClientRect();
+  const shown = time.right <= boxes[0].getBoundingClientRect().right;
+  document.title = `sideways ${root.scrollWidth - root.clientWidth}, sections ${sections}, `
+    + `wider tables ${WIDTH > 1000 ? wide : "allowed"}, first time ${shown ? "shown" : "hidden"}`;
 };
 </script>
 """
@@ -297,5 +332,6 @@ def test_a_browser_shows_it_without_errors_or_sideways_scrolling(
         f"file://{tmp_path}/frame.html",
     ]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert "<title>sideways 0, sections 5</title>" in shown.stdout
+    wide = "0" if width > 1000 else "allowed"
+    assert f"<title>sideways 0, sections 5, wider tables {wide}, first time shown</title>" in shown.stdout
     assert "CONSOLE" not in shown.stderr
