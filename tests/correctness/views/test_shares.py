@@ -1,15 +1,18 @@
 """Time against the share of changed weights: what belongs to a curve, and where it crosses the dense line."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fixtures.records import Run, read_run
 from fixtures.views.report.entries import newest_entries
 from fixtures.views.report.page import page
-from fixtures.views.report.shares import Shares, shares_figure, shares_of
+from fixtures.views.report.shares import LABEL, Shares, apart, shares_figure, shares_of
 from tests.correctness.made_up_runs import case, environment, write_run
 
 
@@ -43,6 +46,13 @@ def test_a_curve_that_stays_on_one_side_crosses_nowhere(tmp_path: Path) -> None:
     assert above.crossover is None
     (alone,) = curves(tmp_path, at(0.01, 40), at(0.1, 50))
     assert (alone.crossover, alone.dense) == (None, ())
+
+
+@given(st.lists(st.floats(0, 190)))
+def test_labels_of_near_lines_do_not_meet(heights: list[float]) -> None:
+    placed = apart(heights)
+    assert all(label >= height for label, height in zip(placed, heights, strict=True))
+    assert all(b - a >= LABEL - 1e-9 for a, b in pairwise(sorted(placed)))
 
 
 def test_a_dense_engines_line_is_that_of_the_largest_share(tmp_path: Path) -> None:
