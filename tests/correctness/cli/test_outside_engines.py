@@ -10,8 +10,7 @@ import torch
 
 from fixtures.cases.errors import CaseError
 from fixtures.engines.base import PROTOCOL, Engine, EngineOptions
-from fixtures.engines.outside import METHODS, outside_engine
-from fixtures.engines.registry import ENGINES, find_engine, methods_here, obstacle
+from fixtures.engines.registry import ENGINES, METHODS, find_engine, methods_here, obstacle, outside_engine
 from tests.correctness.cli.inner_runs import ROOT, SuiteRun, fork_suite
 
 FORGETFUL = """

@@ -10,7 +10,7 @@ import torch
 
 import fixtures.engines.peers as peers
 import fixtures.engines.repairs as repair
-from fixtures.engines.driver import DriverError
+from fixtures.engines.kernel import DriverError
 from fixtures.engines.peers import ALLOCATION_WIDTH, IpcMappings
 
 

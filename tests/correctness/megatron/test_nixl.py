@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from fixtures.engines.megatron import MegatronEngine
-from fixtures.engines.nixl_repairs import keep_receive_buffers, register_once
-from fixtures.engines.repairs import apply_repairs
+from fixtures.engines.repairs import apply_repairs, keep_receive_buffers, register_once
 from fixtures.ranks.world import World
 from tests.correctness.cli.inner_runs import ROOT
 from tests.correctness.small_pairs import (
@@ -88,7 +87,7 @@ TWICE = """
 import torch
 from megatron.core.resharding.copy_services.nixl_copy_service import NixlCopyService
 from nixl._api import nixl_agent, nixl_agent_config
-from fixtures.engines.nixl_repairs import register_once
+from fixtures.engines.repairs import register_once
 {repair}
 service = object.__new__(NixlCopyService)
 service.agent, service._reg = nixl_agent("alone", nixl_agent_config(backends=["UCX"])), {{}}
