@@ -1,5 +1,7 @@
 """Groups are made by their members alone, once, and every rank can go on making groups of the world."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -19,6 +21,12 @@ def known() -> int:
     return len(c10d._world.pg_map)
 
 
+def gloo_loops() -> int:
+    """Threads of this process that wait for gloo's connections, one a device."""
+    names = (task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir())
+    return sum(name.startswith("gloo_tcp_loop") for name in names)
+
+
 def test_a_rank_makes_only_its_own_groups_and_makes_them_once(world: World) -> None:
     before = known()
     layout_groups(Layout(tp=2, ep=4), tuple(range(8)))
@@ -29,6 +37,24 @@ def test_a_rank_makes_only_its_own_groups_and_makes_them_once(world: World) -> N
     initialize_parallel_state(world.device)
     told = all_gather_object_oob((made - before, known() - made, own_group(range(8)) is again.tp_ep))
     assert [(count <= 6, *rest) for count, *rest in told] == [(True, 0, True)] * world.size
+
+
+def test_small_groups_share_a_gloo_device_and_still_exchange(world: World) -> None:
+    """With a device each, the threads of 128 ranks that only wait take two processors whole."""
+    before = gloo_loops()
+    even, odd, both = (0, 2, 4, 6), (1, 3, 5, 7), (0, 1) if world.rank < 2 else (2, 3, 4, 5, 6, 7)
+    totals = []
+    for members in (even, odd, both, (world.rank,)):
+        if (group := own_group(members)) is not None:
+            total = torch.ones(1)
+            dist.all_reduce(total, group=group)
+            totals.append(int(total))
+    told = all_gather_object_oob((gloo_loops() - before <= 1, totals))
+    assert told == [(True, [4, 2 if rank < 2 else 6, 1]) for rank in range(world.size)]
+
+
+def test_the_group_of_all_ranks_is_the_default_one(world: World) -> None:
+    assert all_gather_object_oob(own_group(range(8)) is dist.group.WORLD) == [True] * world.size
 
 
 def test_ranks_outside_a_layout_make_none(world: World) -> None:
