@@ -42,19 +42,31 @@ def test_sections_and_headings(sections: dict[str, Section]) -> None:
 def test_every_case_has_a_row_of_times(sections: dict[str, Section]) -> None:
     header, *rows = sections["glance"].table("Times of every case")
     assert " | ".join(header) == (
-        "scenario | engine | median | p95 | cold | expected | floor | × floor | GB/s | verdict | as run"
+        "scenario | engine | warm | cold | p95 | floor | x floor | GB/s | expected | verdict | as run"
     )
     assert rows == [
-        ["s1", D, "190 ms", "191 ms", "1.6 s", "30–60 ms", "175 ms", "1.09", "300", "▲ above", TWIN],
-        ["s2", M, FAILURE, "50–100 ms", "26.1 ms", "", "", "✕ failed", TWIN],
-        ["s2", D, "195 ms", "196 ms", "1.6 s", "50–100 ms", "unknown", "", "300", "▲ above", TWIN],
-        ["s3", M, REASON, "60–120 ms", "unknown", "", "", "○ skipped", TWIN],
-        ["s3", D, "180 ms", "181 ms", "1.6 s", "60–120 ms", "unknown", "", "300", "▲ above", TWIN],
-        ["s4", D, "97.2 ms", "97.4 ms", "1.6 s", "80–150 ms", "unknown", "", "300", "● within", TWIN],
-        ["s5", D, "98.2 ms", "98.4 ms", "1.6 s", "100–200 ms", "unknown", "", "300", "▼ below", TWIN],
-        ["s6", P, "36 ms", "36 ms", "1.6 s", "20–40 ms", "26.1 ms", "1.38", "", "● within", TWIN],
-        ["s6", D, "28.1 ms", "28.1 ms", "1.6 s", "20–40 ms", "26.1 ms", "1.07", "300", "● within", TWIN],
-        ["s7", D, "26.1 ms", "26.1 ms", "1.6 s", "25–50 ms", "unknown", "", "300", "● within", TWIN],
+        ["s1", D, "190 ms", "1.6 s", "191 ms", "175 ms", "1.09 x", "300 GB/s", "30–60 ms", "▲ above", TWIN],
+        ["s2", M, FAILURE, "50–100 ms", "✕ failed", TWIN],
+        ["s2", D, "195 ms", "1.6 s", "196 ms", "", "", "", "50–100 ms", "▲ above", TWIN],
+        ["s3", M, REASON, "60–120 ms", "○ skipped", TWIN],
+        ["s3", D, "180 ms", "1.6 s", "181 ms", "", "", "", "60–120 ms", "▲ above", TWIN],
+        ["s4", D, "97.2 ms", "1.6 s", "97.4 ms", "", "", "", "80–150 ms", "● within", TWIN],
+        ["s5", D, "98.2 ms", "1.6 s", "98.4 ms", "", "", "", "100–200 ms", "▼ below", TWIN],
+        ["s6", P, "36 ms", "1.6 s", "36 ms", "26.1 ms", "1.38 x", "", "20–40 ms", "● within", TWIN],
+        [
+            "s6",
+            D,
+            "28.1 ms",
+            "1.6 s",
+            "28.1 ms",
+            "26.1 ms",
+            "1.07 x",
+            "300 GB/s",
+            "20–40 ms",
+            "● within",
+            TWIN,
+        ],
+        ["s7", D, "26.1 ms", "1.6 s", "26.1 ms", "", "", "", "25–50 ms", "● within", TWIN],
     ]
 
 
