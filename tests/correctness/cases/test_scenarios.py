@@ -164,6 +164,25 @@ def test_a_scenario_is_found_by_what_a_person_calls_it(text: str) -> None:
     assert find_scenario(text).key == "s6"
 
 
+@given(scenarios)
+def test_the_opposite_direction_is_a_scenario_of_its_own(scenario: Scenario) -> None:
+    back = scenario.reversed
+    assert (back.source, back.target, back.mode) == (scenario.target, scenario.source, scenario.mode)
+    assert back.id not in IDS
+    assert back.key == f"{scenario.key}r"
+    assert back.expected == {}
+    assert back.against == ()
+    assert back.reversed is scenario
+    for named in (back.key, back.key[1:].upper(), back.id, f"{back.row} in words"):
+        assert find_scenario(named) == back
+
+
+def test_a_users_own_row_reversed_is_the_row_the_other_way_round() -> None:
+    own = parse_scenario("8:2:4:4:collocated:gloo:mine").reversed
+    assert own.row == "4:4:8:2:collocated:gloo:mine, reversed"
+    assert parse_scenario(own.row) == own
+
+
 def test_several_scenarios_in_one_word() -> None:
     assert [s.key for s in find_scenarios(["s1,s6", "7"])] == ["s1", "s6", "s7"]
     own = "8:8:4:16:collocated:nccl:one, two"

@@ -105,9 +105,12 @@ def test_the_documents_and_the_batch_script_list_it(tree: Path) -> None:
     tool(tree, "docs")
     tool(tree, "docs", "--check")
     summary = (tree / "KIMI_K2_CONFIG_SUMMARY.md").read_text(encoding="utf-8")
-    assert "| s8 | TP8,EP4 | TP4,EP8 | 32 | collocated | nccl | collocated refit of 32 GPUs |" in summary
+    assert "| s8 | TP8,EP4 | TP4,EP8 | 32 | 4 | collocated | nccl | collocated refit of 32 GPUs |" in summary
     assert "collocated (s6, s7, s8)" in summary
     assert "s8: TP8,EP4 to TP4,EP8, collocated, 32 GPUs" in summary
+    assert "Tests: collocated refit of 32 GPUs: TP 8 to 4, EP 4 to 8, collocated over nccl\n" in summary
+    assert "Expected overhead: 15-30 ms, the least\n" in summary
+    assert "What do fewer GPUs cost? (against s6)" in summary
     batch = (tree / "benchmark_refit_kimi_k2.sh").read_text(encoding="utf-8")
     assert '  "8:4:4:8:collocated:nccl:collocated refit of 32 GPUs"\n' in batch
 

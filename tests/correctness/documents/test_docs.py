@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.cases.scenarios import SCENARIOS
+from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario, parse_scenario
 from fixtures.documents import files as making
+from fixtures.documents import guide
 from fixtures.documents.boxes import WIDTH, draw
 from fixtures.documents.commands import COMMANDS, SCRIPT, TOOLS
 from fixtures.documents.files import (
@@ -22,6 +23,7 @@ from fixtures.documents.files import (
 )
 from fixtures.documents.tables import TABLES
 from tools import docs
+from tools.megatron_flags import map_flags
 
 TO_LAND: set[str] = set()
 """Scripts that are documented and on their way."""
@@ -86,6 +88,47 @@ def test_summary_holds_every_scenario_range_and_floor() -> None:
     for counted in ("**175**", "**1,365**", "**172**", "| 89 |", "| 90 |", "| 24 |", "| 22 |"):
         assert counted in text
     assert "{" not in text
+
+
+def test_summary_keeps_what_a_reader_looks_for_first() -> None:
+    text = render_summary()
+    head = text.split("##")[0]
+    assert "16 nodes x 8 GPUs = 128 GPUs" in head
+    assert "384 experts, 8 active" in head
+    assert "| s1 | TP8,EP8 | TP8,EP4 | 64 + 32 = 96 | 12 |" in text
+    assert "| s6 | TP16,EP8 | TP8,EP16 | 128 | 16 |" in text
+    assert "s6 (20-40), s7 (25-50), s1 (30-60)" in text
+    assert "| expected overhead | 20-50 ms | 30-200 ms |" in text
+    for scenario in SCENARIOS:
+        low, high = scenario.expected["kimi-k2"]
+        assert f"Tests: {scenario.purpose}: " in text
+        assert f"Expected overhead: {low:g}-{high:g} ms" in text
+
+
+def test_what_changes_is_read_off_the_layouts() -> None:
+    changed = {s.key: guide.changes(s) for s in SCENARIOS[:7]}
+    both = dict.fromkeys(("s4", "s5", "s6", "s7"), (True, True))
+    assert changed == {"s1": (False, True), "s2": (True, False), "s3": (False, True), **both}
+    assert guide.change_text(SCENARIOS[1]) == "TP 16 to 8, EP stays 4"
+
+
+def test_a_scenario_of_which_nothing_is_known_has_a_card() -> None:
+    own = parse_scenario("4:2:4:2:collocated:gloo")
+    assert guide.changes(own) in guide.PATTERNS
+    assert guide.card(own).endswith("Expected overhead: none was given")
+    assert guide.told(own) == "The time of it alone: TP stays 4, EP stays 2"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)
+def test_a_launch_asks_for_the_scenario_on_as_many_gpus_as_it_needs(scenario: Scenario) -> None:
+    words = shlex.split(guide.launch(scenario).replace("\\\n", ""))
+    sizes = {w.split("=")[0]: int(w.split("=")[1]) for w in words if w.startswith(("--nodes=", "--gpus"))}
+    script = words.index("./benchmark_refit_sbatch.sh")
+    mapped = map_flags(words[script + 1 :])
+    options = list(mapped.options)
+    assert find_scenario(options[options.index("--scenario") + 1]) is scenario
+    assert mapped.ranks == scenario.world_size <= sizes["--nodes"] * sizes["--gpus-per-node"]
+    assert set(mapped.ignored) == {"--multi-latent-attention", "--bf16"}
 
 
 def test_every_table_of_the_documents_exists() -> None:
