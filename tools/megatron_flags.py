@@ -179,11 +179,31 @@ def _has(options: Sequence[str], name: str) -> bool:
     return any(option == name or option.startswith(f"{name}=") for option in options)
 
 
+def usage() -> str:
+    """What the command takes."""
+    lines = (f"  {flag}" for flag in sorted(MAPPED))
+    return "\n".join(
+        [
+            "usage: refit-bench megatron-flags FLAGS [-- PYTEST OPTIONS]",
+            "",
+            "Megatron's flags of a refit benchmark as options of this suite.",
+            "",
+            "flags with an effect:",
+            *lines,
+            "",
+            f"{len(IGNORED)} others have none and are listed as ignored; unknown ones are refused.",
+        ]
+    )
+
+
 def main(argv: list[str], environ: Mapping[str, str] = os.environ) -> int:
     """Print the pytest options, quoted for a shell, and on stderr what was ignored.
 
     2, with one sentence, for a flag that cannot be honoured here and for too small a Slurm allocation.
     """
+    if {"-h", "--help"} & set(argv):
+        print(usage())
+        return 0
     try:
         mapped = map_flags(argv)
         _check_allocation(mapped, environ.get("SLURM_NTASKS", ""))

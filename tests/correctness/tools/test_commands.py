@@ -15,7 +15,7 @@ from tools import bench, completion
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("name", sorted(set(TOOLS) - {"bench", "megatron-flags"}))
+@pytest.mark.parametrize("name", sorted(set(TOOLS) - {"bench"}))
 def test_every_help_has_an_example_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch.main([name, "--help"]) == 0
     told = capsys.readouterr().out
