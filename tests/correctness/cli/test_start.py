@@ -45,3 +45,10 @@ def test_an_import_that_takes_seconds_is_announced_once() -> None:
     assert told.startswith("loading torch and megatron-core ...")
     assert told.count("loading torch") == 1
     assert "torch True, megatron True" in told
+
+
+@pytest.mark.parametrize(("options", "told"), [((), False), (("--benchmark-sort=mean",), True)])
+def test_the_head_leaves_out_what_pytest_benchmark_says(options: tuple[str, ...], told: bool) -> None:
+    head = started("--collect-only", "--scenario=s6", "--engine=megatron", *options).partition("collected")[0]
+    assert "rootdir" in head
+    assert ("benchmark: " in head) == told
