@@ -36,7 +36,7 @@ exact: setup
 	CUDA_VISIBLE_DEVICES= $(PY) -m pytest tests/perf --ranks 128 --twin 1,1 --model kimi-k2-mini --warmup 0 \
 	  --iterations 1 --deadline 900 $(EXACT:%=--scenario %) $(EXACT_ENGINES:%=--engine %) $(ARGS)
 
-# the users' batch job, all seven scenarios, on a Slurm of hosts of this machine; a task needs half a gigabyte
+# the users' batch job, all seven scenarios, on a Slurm of hosts of this machine; tasks share what they import
 HOSTS ?= 16
 TASKS ?= 2
 cluster: setup

@@ -2,7 +2,8 @@
 
 refit-bench cluster --hosts 4 sbatch --wait --nodes=4 --ntasks-per-node=4 benchmark_refit_kimi_k2.sh
 
-Hosts reach each other only over TCP, at most at --rate. Ranks have no GPU and one thread each.
+Hosts reach each other only over TCP, at most at --rate. Ranks have no GPU and one thread each, and share
+the memory of what they import: REFIT_PYTHON forks from one Python.
 Exit code: the command's; 2 where there can be no cluster, with the reason in one sentence.
 """
 
@@ -15,8 +16,9 @@ import time
 
 from fixtures.cluster.hosts import HEAD, HostsError
 from fixtures.cluster.slurm import running
+from fixtures.cluster.warm import warm_python
 
-ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "REFIT_PYTHON": sys.executable}
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def main(argv: list[str]) -> int:
@@ -30,11 +32,12 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     try:
-        with running(options.hosts, options.rate) as cluster:
+        with running(options.hosts, options.rate) as cluster, warm_python(cluster.folder) as python:
             said = f"{options.hosts} hosts are up after {time.monotonic() - began:.0f} s"
             print(f"{said}: node1 to node{options.hosts}", file=sys.stderr)
             command = options.command or [os.environ.get("SHELL", "sh")]
-            return subprocess.call(cluster.hosts[HEAD].command(*command), env=cluster.environ | ON_CPU)
+            environ = cluster.environ | ON_CPU | {"REFIT_PYTHON": str(python)}
+            return subprocess.call(cluster.hosts[HEAD].command(*command), env=environ)
     except HostsError as error:
         print(error, file=sys.stderr)
         return 2
