@@ -1,4 +1,4 @@
-"""refit-bench docs: write the configuration summary and the benchmark document's tables anew."""
+"""refit-bench docs: rewrite the configuration summary and the generated tables of the other documents."""
 
 import argparse
 import sys
