@@ -120,7 +120,10 @@ def unmapped() -> str:
 
 
 def test_no_path_is_one_sentence_on_every_rank() -> None:
-    sentence = "rank 0: peer mapping is off, and NVSHMEM windows need GPUs, not a CPU"
+    sentence = (
+        "rank 0: no direct path to rank 1: peer mapping is off, and NVSHMEM windows need GPUs, not a CPU "
+        "(--method nixl needs none)"
+    )
     assert run_ranks(unmapped, 2) == [sentence, sentence]
 
 

@@ -19,6 +19,7 @@ from fixtures.engines.registry import (
     is_installed,
     obstacle,
     predicted_terms,
+    usual_methods,
 )
 from fixtures.planning.predict import order_terms
 from fixtures.planning.summary import plan_scenario
@@ -71,6 +72,14 @@ def test_what_a_method_lacks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
     needs = "method nixl needs a megatron-core with nixl and nixl, not installed here"
     assert obstacle("megatron", "nixl", "cpu") == needs
     assert obstacle("megatron", "nccl_m2n", "cpu").startswith("method nccl_m2n needs CUDA GPUs")
+
+
+def test_nixl_on_one_host_is_not_run_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fixtures.engines.registry.is_installed", lambda _: True)
+    assert usual_methods("direct", "nccl", "cpu") == ["gloo"]
+    assert usual_methods("direct", "nixl", "cpu") == ["nixl", "gloo"]
+    assert usual_methods("direct", "nccl", "cuda") == ["nvshmem"]
+    assert usual_methods("megatron", "nccl", "cpu") == ["gloo", "nixl"]
 
 
 def test_what_a_megatron_core_ships_is_found_by_looking(

@@ -1,0 +1,72 @@
+"""The direct engine between hosts: NIXL writes to peers of another host, memory is mapped within one."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from fixtures.cluster.hosts import Hosts, running_hosts, why_no_hosts
+from tests.correctness.patience import PATIENCE_S
+
+RANKS = """
+import json, multiprocessing, os, sys
+import torch, torch.distributed as dist
+from fixtures.cases.scenarios import find_scenario
+from fixtures.engines.direct import DirectEngine
+from tests.correctness.engines.synthetic import refitted, synthetic_plan
+
+def main(rank):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method="tcp://node1:29000", rank=rank, world_size=4)
+    engine = DirectEngine(method="nixl", planner=synthetic_plan)
+    answer = refitted(engine, find_scenario(sys.argv[2]), 4, times=3)
+    told = {key: answer["facts"][key] for key in ("paths", "bytes_out")} | {"wrong": answer["wrong"]}
+    print(json.dumps(told | {"rank": rank, "transport": engine.transport}), flush=True)
+    dist.barrier()
+    os._exit(0)
+
+fork, first = multiprocessing.get_context("fork"), int(sys.argv[1])
+ranks = [fork.Process(target=main, args=(rank,)) for rank in (first, first + 1)]
+for rank in ranks:
+    rank.start()
+for rank in ranks:
+    rank.join()
+"""
+
+
+def refit_between(hosts: Hosts, key: str) -> list[dict[str, Any]]:
+    """Two ranks on each of two hosts; what they say, by rank."""
+    started = [
+        subprocess.Popen(
+            hosts[f"node{host + 1}"].command(sys.executable, "-c", RANKS, str(2 * host), key),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host in (0, 1)
+    ]
+    said = [process.communicate(timeout=PATIENCE_S) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    answers = [json.loads(line) for out, _ in said for line in out.splitlines() if line.startswith("{")]
+    assert len(answers) == 4, said
+    return sorted(answers, key=lambda answer: answer["rank"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="nixl is not installed")
+@pytest.mark.parametrize("key", ["s2", "s6"])
+def test_refits_between_two_hosts_are_exact(key: str) -> None:
+    if reason := why_no_hosts():
+        pytest.skip(reason)
+    with running_hosts(2) as hosts:
+        answers = refit_between(hosts, key)
+        traffic = hosts.traffic()
+    far = {p for a in answers for p in a["paths"] if (int(p) < 2) != (a["rank"] < 2)}
+    assert far
+    for answer in answers:
+        assert answer["wrong"] == [0, 0, 0]
+        for peer, path in answer["paths"].items():
+            assert path == ("process-vm" if (int(peer) < 2) == (answer["rank"] < 2) else "nixl")
+    assert traffic["node1"].out > 0
