@@ -12,7 +12,7 @@ from fixtures.health.doctor import CHECKS, examine, version_tuple
 from fixtures.health.finding import Finding
 from fixtures.health.gpus import GpuProbe
 from fixtures.health.machine import Machine, probe
-from fixtures.ranks.discovery import Launch
+from fixtures.ranks.discovery import Launched
 from tools import doctor
 
 H200 = GpuProbe(
@@ -127,7 +127,7 @@ def test_a_machine_with_fewer_ranks_runs_a_twin() -> None:
 
 
 def test_a_launchers_ranks_count() -> None:
-    launch = Launch(launcher="srun", rank=0, world_size=128, local_rank=0, local_world_size=8, job="7")
+    launch = Launched(launcher="srun", rank=0, world_size=128, local_rank=0, local_world_size=8, job="7")
     found = {f.what: f for f in examine(replace(FIT, nodes=1, launch=launch), find_scenario("s7"))}
     assert found["ranks"].found == "128, started by srun"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fixtures.ranks.address import Meeting, Unreachable, Way, take_secret
 from fixtures.ranks.discovery import (
     Contradiction,
-    Launch,
+    Launched,
     default_ranks,
     discover,
     expand_nodes,
@@ -46,7 +46,7 @@ MPIRUN = {
 }
 
 
-def place(launch: Launch | None) -> tuple[str, int, int, int, int] | None:
+def place(launch: Launched | None) -> tuple[str, int, int, int, int] | None:
     """What a launch says, without its job."""
     if launch is None:
         return None
@@ -163,7 +163,7 @@ def test_gpus_are_counted_without_the_driver(tmp_path: Path, visible: str | None
     assert default_ranks(environ, tmp_path) == (expected if expected > 1 else 8)
 
 
-def launch(**change: object) -> Launch:
+def launch(**change: object) -> Launched:
     """A launch of 8 ranks on 2 hosts."""
     usual = {
         "launcher": "srun",
@@ -173,7 +173,7 @@ def launch(**change: object) -> Launch:
         "local_world_size": 4,
         "job": "9/0",
     }
-    return Launch(**{**usual, **change})
+    return Launched(**{**usual, **change})
 
 
 SECRET = "0123456789abcdef0123456789abcdef"
