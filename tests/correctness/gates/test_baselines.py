@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.gates import Baseline, find_baseline, gate_refusal, judge, load_baseline, parse_gate, rebase
+from fixtures.gates import (
+    Baseline,
+    find_baseline,
+    gate_refusal,
+    judge,
+    load_baseline,
+    new_baseline,
+    parse_gate,
+)
 from fixtures.gates.baselines import Change, Reference, baseline_text
 from fixtures.records import RecordError, Run, read_run
 from fixtures.records.record import CaseRecord
@@ -29,7 +37,7 @@ def _runs(folder: Path, count: int = 5, **fields: object) -> list[Run]:
 
 @pytest.fixture
 def baseline(tmp_path: Path) -> Baseline:
-    return rebase(_runs(tmp_path), "first night")
+    return new_baseline(_runs(tmp_path), "first night")
 
 
 def test_round_trip(tmp_path: Path, baseline: Baseline) -> None:
@@ -75,7 +83,7 @@ def test_references_hold_what_the_runs_said(baseline: Baseline) -> None:
     assert not any(ref.key.scenario.startswith("s1") for ref in baseline.references)
 
 
-def test_rebase_keeps_what_it_did_not_measure_and_expected_failures(
+def test_new_baseline_keeps_what_it_did_not_measure_and_expected_failures(
     tmp_path: Path, baseline: Baseline
 ) -> None:
     marked = replace(
@@ -86,7 +94,7 @@ def test_rebase_keeps_what_it_did_not_measure_and_expected_failures(
         ),
     )
     only_s6 = [read_run(write_run(tmp_path / f"x{i}.jsonl", [case(warm_ms=[40.0] * 5)])) for i in range(3)]
-    fresh = rebase(only_s6, "s6 is slower with checks on", old=marked)
+    fresh = new_baseline(only_s6, "s6 is slower with checks on", old=marked)
     assert len(fresh.references) == len(baseline.references)
     assert [change.because for change in fresh.changes] == ["first night", "s6 is slower with checks on"]
     warm = next(
@@ -95,19 +103,19 @@ def test_rebase_keeps_what_it_did_not_measure_and_expected_failures(
     assert (warm.value, warm.upper, warm.status) == (40.0, 2.0, "xfail")
 
 
-def test_rebase_refuses_bad_runs(tmp_path: Path) -> None:
+def test_new_baseline_refuses_bad_runs(tmp_path: Path) -> None:
     runs = _runs(tmp_path)
     with pytest.raises(RecordError, match="needs at least 3 runs to know their noise, not 2"):
-        rebase(runs[:2], "x")
+        new_baseline(runs[:2], "x")
     with pytest.raises(RecordError, match="needs an explanation"):
-        rebase(runs, "  ")
+        new_baseline(runs, "  ")
     other = read_run(write_run(tmp_path / "other.jsonl", [case()], env=environment(torch="9")))
     with pytest.raises(RecordError, match=r"is of another system than .*: torch was '2.11.0' and is '9'"):
-        rebase([*runs, other], "x")
+        new_baseline([*runs, other], "x")
     loud = environment(settings={"NCCL_DEBUG": "INFO"})
     noisy = [read_run(write_run(tmp_path / f"loud{i}.jsonl", [case()], env=loud)) for i in range(3)]
     with pytest.raises(RecordError, match="cannot be a baseline: times mean nothing here: NCCL_DEBUG=INFO"):
-        rebase(noisy, "x")
+        new_baseline(noisy, "x")
 
 
 def _warm(ms: float, **fields: object) -> CaseRecord:
@@ -159,7 +167,7 @@ def test_expected_failures_are_references_too(tmp_path: Path, baseline: Baseline
     assert "was expected to miss but does not; remove the xfail (no fast path)" in surprise.sentences[0]
     broken = [case(status="failed", reason="8 mismatches", engine="megatron")]
     runs = [read_run(write_run(tmp_path / f"f{i}.jsonl", broken)) for i in range(3)]
-    expected = rebase(runs, "as shipped", xfail={"s6 megatron": "scrambled experts"})
+    expected = new_baseline(runs, "as shipped", xfail={"s6 megatron": "scrambled experts"})
     assert judge(broken[0], "baseline", expected, environment()).word == "xfail"
     healed = judge(case(engine="megatron"), "baseline", expected, environment())
     assert healed.sentences == (

@@ -11,7 +11,7 @@ from scipy import stats
 
 from fixtures.gates.changes import change_points
 from fixtures.gates.metrics import BY_NAME, PASSED, WARM, machine_rate, value_of
-from fixtures.gates.rebase import bounds
+from fixtures.gates.new_baseline import bounds
 from fixtures.gates.statistics import best_p, hodges_lehmann, holm, p_greater, runs_needed, shift_between
 from tests.correctness.made_up_runs import CALIBRATION, case, skipped
 

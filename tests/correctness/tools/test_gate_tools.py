@@ -1,4 +1,4 @@
-"""compare, rebase and check-results as a person runs them: output, exit codes, one sentence for bad input."""
+"""compare, baseline and check-results as a person runs them: output, exit codes, a sentence for bad input."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.correctness.golden import assert_golden
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, noisy_nights, skipped, write_run
-from tools import check_results, compare, rebase
+from tools import baseline, check_results, compare
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -140,10 +140,10 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert out == ""
 
 
-def test_rebase_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_new_baseline_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     nights = [str(path) for path in noisy_nights([30.0, 30.2, 29.9, 30.1], tmp_path / "runs")]
     output = tmp_path / "thresholds" / "h200.toml"
-    assert rebase.main([*nights, "-o", str(output), "--because", "first nights"]) == 0
+    assert baseline.main([*nights, "-o", str(output), "--because", "first nights"]) == 0
     assert "new   s6 direct nvshmem twin 4,4 warm_ms: 30." in capsys.readouterr().out
     text = output.read_text()
     for needed in (
@@ -154,11 +154,11 @@ def test_rebase_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureF
         "runs = 4",
     ):
         assert needed in text
-    assert rebase.main([*nights[:3], "-o", str(output), "--because", "again"]) == 0
+    assert baseline.main([*nights[:3], "-o", str(output), "--because", "again"]) == 0
     assert output.read_text().count("[[change]]") == 2
-    assert rebase.main([*nights[:2], "-o", str(output), "--because", "x"]) == 2
-    assert rebase.main([*nights, "-o", "/dev/null/x.toml", "--because", "x"]) == 2
-    assert rebase.main([*nights, "-o", str(output), "--because", "x", "--xfail", "s6"]) == 2
+    assert baseline.main([*nights[:2], "-o", str(output), "--because", "x"]) == 2
+    assert baseline.main([*nights, "-o", "/dev/null/x.toml", "--because", "x"]) == 2
+    assert baseline.main([*nights, "-o", str(output), "--because", "x", "--xfail", "s6"]) == 2
 
 
 def test_check_results_says_sound_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

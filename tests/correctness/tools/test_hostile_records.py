@@ -16,7 +16,7 @@ from fixtures.records.plain import HIDDEN
 from fixtures.records.schema import FACTS, LINES
 from tests.correctness.made_up_runs import CALIBRATION, case_line, environment
 from tests.correctness.tools.hostile import VALUES, exit_code, fuzzed
-from tools import check_results, compare, export, history, plan, rebase, report, summary
+from tools import baseline, check_results, compare, export, history, plan, report, summary
 
 PLACES = [
     *((kind, f.name) for kind, cls in LINES.items() for f in fields_of(cls)),
@@ -74,7 +74,7 @@ def commands(folder: Path) -> list[tuple[Callable[[list[str]], int], list[str]]]
         (compare.main, [before, runs, "--json"]),
         (export.main, [runs, "-o", str(folder / "cases.csv")]),
         (export.main, [runs, "-o", str(folder / "cases.prom")]),
-        (rebase.main, [runs, "--because", "x", "-o", str(folder / "base.toml"), "--new-system"]),
+        (baseline.main, [runs, "--because", "x", "-o", str(folder / "base.toml"), "--new-system"]),
     ]
 
 

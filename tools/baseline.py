@@ -1,4 +1,4 @@
-"""Write the baseline of a system from runs: refit-bench rebase RUN... --because "why".
+"""Write the baseline of a system from runs: refit-bench baseline RUN... --because "why".
 
 The result, thresholds/SYSTEM.toml, is reviewed and committed like code. References of cases that the runs do
 not hold stay as they are. Exit code: 0 written, 2 bad input.
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from fixtures.gates import load_baseline, rebase
+from fixtures.gates import load_baseline, new_baseline
 from fixtures.gates.baselines import FOLDER, Baseline, baseline_text
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.records.identity import system_name
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
                 f"{path} is of another system ({'; '.join(differing)}); --new-system replaces it."
             )
         kept = None if options.new_system else old
-        fresh = rebase(runs, options.because, old=kept, xfail=_expected_failures(options.xfail))
+        fresh = new_baseline(runs, options.because, old=kept, xfail=_expected_failures(options.xfail))
         _write(path, baseline_text(fresh))
     except RecordError as error:
         print(error, file=sys.stderr)
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="refit-bench rebase",
+        prog="refit-bench baseline",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
