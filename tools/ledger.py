@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fixtures.engines.defects import DEFECTS, Defect
 from fixtures.records.environment import megatron_version
+from fixtures.views.report.ledger import read_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 78
@@ -25,8 +26,7 @@ PRESENT, MENDED, UNKNOWN = "present", "mended upstream", "not testable here"
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What is known of a defect: one of WIDTH = 78
-    PRESENT, MENDED, UNKNOWN, and why."""
+    """What is known of a defect: one of PRESENT, MENDED, UNKNOWN, and why."""
 
     state: str
     reason: str = ""
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--against", type=Path, metavar="FILE", help="exit 1 when a state differs from FILE")
     options = parser.parse_args(argv)
     try:
-        before = _states_in(options.against) if options.against else None
+        before = read_ledger(options.against) if options.against else None
         states = examine()
     except (OSError, ValueError) as error:
         print(f"ledger: {error}", file=sys.stderr)
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     if options.write:
         options.write.write_text(text + "\n")
     print(text) if options.json else show(states)
-    changed = changes(before, states) if before is not None else []
+    changed = changes({row.defect.name: row.state for row in before.rows}, states) if before else []
     for sentence in changed:
         print(sentence, file=sys.stderr)
     return 1 if changed else 0
@@ -57,17 +57,15 @@ def main(argv: list[str]) -> int:
 
 def _rows(states: dict[str, State]) -> list[dict[str, str]]:
     return [
-        {"name": d.name, "sentence": d.sentence, "upstream": d.upstream, **asdict(states[d.name])}
+        {
+            "name": d.name,
+            "sentence": d.sentence,
+            "upstream": d.upstream,
+            "link": d.link,
+            **asdict(states[d.name]),
+        }
         for d in DEFECTS
     ]
-
-
-def _states_in(path: Path) -> dict[str, str]:
-    """Name -> state of a file that --write wrote. Raises ValueError and OSError."""
-    try:
-        return {str(row["name"]): str(row["state"]) for row in json.loads(path.read_text())["defects"]}
-    except (KeyError, TypeError, UnicodeError, json.JSONDecodeError):
-        raise ValueError(f"{path} was not written by `ledger --write`") from None
 
 
 def changes(before: dict[str, str], states: dict[str, State]) -> list[str]:

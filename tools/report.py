@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fixtures.records import RecordError, Run, read_runs
+from fixtures.views.report.ledger import read_ledger
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
 
@@ -41,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
     parser.add_argument("-o", "--output", type=Path, help="default: page.html; Markdown goes to the terminal")
     parser.add_argument("--title", help="heading of the page; default: the models' names")
+    parser.add_argument(
+        "--ledger",
+        type=Path,
+        metavar="FILE",
+        help="upstream's defects as a section of the page, from `refit-bench ledger --write FILE`",
+    )
     parser.add_argument("--markdown", action="store_true", help="for a pull request")
     parser.add_argument(
         "--job-summary", action="store_true", help=f"add the Markdown to the file that {SUMMARY} names"
@@ -52,7 +59,8 @@ def _make(runs: list[Run], options: argparse.Namespace) -> None:
     if options.job_summary:
         _add_to_job(markdown(runs))
         return
-    text = markdown(runs) if options.markdown else page(runs, options.title)
+    ledger = read_ledger(options.ledger) if options.ledger else None
+    text = markdown(runs) if options.markdown else page(runs, options.title, ledger)
     if options.markdown and options.output is None:
         print(text, end="")
         return

@@ -4,7 +4,8 @@
 #   nightly.sh RUN.jsonl SUITE_EXIT_CODE
 #
 # RUN.jsonl lies in STORE/all. STORE/good links the runs that were not judged worse: the baseline of later nights.
-# PUBLISH receives page.html, summary.md, compare.md and compare.json.
+# PUBLISH receives page.html, summary.md, compare.md and compare.json; with LEDGER=1 also defects.txt and
+# defects.json, and the page has a section of them.
 # Exit code: the suite's own when it is not 0, 1 when something is slower, else 0. "Cannot tell" (the first nights)
 # is written into compare.md and leaves the night green.
 set -euo pipefail
@@ -17,7 +18,12 @@ python=${PYTHON:-python}
 
 mkdir -p "$store/good" "$publish"
 "$python" -m tools check-results "$run"
-"$python" -m tools report "$store/all" -o "$publish/page.html"
+ledger=()
+if [ -n "${LEDGER:-}" ]; then
+  "$python" -m tools ledger --write "$publish/defects.json" > "$publish/defects.txt"
+  ledger=(--ledger "$publish/defects.json")
+fi
+"$python" -m tools report "$store/all" -o "$publish/page.html" "${ledger[@]}"
 "$python" -m tools report "$run" --markdown > "$publish/summary.md"
 
 sides=("$store/good" "$store/all" --base-last "${BASE_RUNS:-30}" --new-last "${NEW_RUNS:-7}")

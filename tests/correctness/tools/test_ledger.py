@@ -1,14 +1,17 @@
 """The ledger of upstream defects: states from tests, and what changed against a file."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fixtures.engines.defects import DEFECTS
+from fixtures.engines.defects import DEFECTS, REPOSITORY
 from fixtures.records.environment import megatron_version
-from tools import ledger
+from tests.correctness.made_up_runs import case, write_run
+from tests.correctness.views.page_reader import PageReader
+from tools import ledger, report
 from tools.ledger import MENDED, PRESENT, UNKNOWN, State
 
 CASE = '<testcase name="t"><properties><property name="defect" value="{}"/></properties>{}</testcase>'
@@ -71,6 +74,33 @@ def test_a_changed_state_is_told_and_is_exit_code_1(
     assert err == "plan-cache was present and is mended upstream now\n"
     rows = {row["name"]: row["state"] for row in json.loads(out)["defects"]}
     assert rows["plan-cache"] == MENDED
+
+
+def test_the_page_has_a_section_of_what_was_found(
+    seen: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = tmp_path / "defects.json", write_run(tmp_path / "run.jsonl", [case()])
+    seen(MENDED)
+    assert ledger.main(["--write", str(path)]) == 0
+    assert report.main([str(run), "-o", str(tmp_path / "a.html"), "--ledger", str(path)]) == 0
+    section = PageReader((tmp_path / "a.html").read_text()).sections["ledger"]
+    rows = {row[0]: row[1:] for row in section.table("Defects of megatron-core's refit")[1:]}
+    assert list(rows) == [defect.name for defect in DEFECTS]
+    by_name = {defect.name: defect for defect in DEFECTS}
+    assert rows["plan-cache"] == [by_name["plan-cache"].sentence, "● mended upstream"]
+    assert rows["tensor-cache"] == [by_name["tensor-cache"].sentence, "✕ present"]
+    assert report.main([str(run), "-o", str(tmp_path / "b.html")]) == 0
+    assert "ledger" not in PageReader((tmp_path / "b.html").read_text()).sections
+    path.write_text("{}")
+    capsys.readouterr()
+    assert report.main([str(run), "--ledger", str(path)]) == 2
+    assert capsys.readouterr().err == f"{path} was not written by `ledger --write`\n"
+
+
+def test_every_defect_has_a_link() -> None:
+    sources = f"{REPOSITORY}blob/"
+    for defect in DEFECTS:
+        assert re.fullmatch(rf"{REPOSITORY}issues/\d+|{sources}\S+/megatron/core/\S+\.py", defect.link)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"defects": [1]}', "\udcff"])
