@@ -116,7 +116,7 @@ def test_both_recipes_make_the_same() -> None:
         ("3.12-slim", "3.9-slim", "is not Python 3.12"),
         ("thresholds", "threshold", "threshold does not exist"),
         ("--constraint constraints.txt", "--constraint other.txt", "the constraints are not copied"),
-        (".[gpu]", ".[cuda]", "no extra cuda"),
+        (".[suite,gpu]", ".[suite,cuda]", "no extra cuda"),
         ("refit-bench doctor", "refit-bench surgeon", "no command surgeon"),
     ],
 )
