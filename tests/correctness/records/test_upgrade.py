@@ -65,3 +65,12 @@ def test_an_old_line_says_which_case_it_was(
 ) -> None:
     key = read_old(tmp_path, old_line(**fields))
     assert {name: getattr(key, name) for name in named} == named
+
+
+@pytest.mark.parametrize(("twin", "verdict"), [([8, 8], "not comparable"), ([1, 1], "within")])
+def test_a_twins_verdict_of_then_does_not_stand(tmp_path: Path, twin: list[int], verdict: str) -> None:
+    line = old_line(twin=twin, verdict="within", verdict_reason=None)
+    read_old(tmp_path, line)
+    case = read_run(tmp_path / "old.jsonl").cases[0]
+    assert case.verdict == verdict
+    assert (case.verdict_reason is None) == (verdict == "within")
