@@ -37,7 +37,8 @@ ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService", "pl
 def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """The documents' engine, the same with a fault, and a CopyService, from a folder of their own."""
     folder = tmp_path_factory.mktemp("outside")
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "engines.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "engines.md").read_text(), re.DOTALL)
+    (example,) = (block for block in blocks if "class PlainEngine" in block)
     (folder / "plain.py").write_text(example + FORGETFUL + NOWHERE)
     (folder / "team.py").write_text(SERVICE)
     with pytest.MonkeyPatch.context() as patch:
