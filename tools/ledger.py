@@ -15,13 +15,12 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fixtures.engines.defects import DEFECTS, Defect
+from fixtures.engines.defects import DEFECTS, MENDED, PRESENT, UNKNOWN, Defect
 from fixtures.records.environment import megatron_version
 from fixtures.views.report.ledger import read_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 78
-PRESENT, MENDED, UNKNOWN = "present", "mended upstream", "not testable here"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 
 from fixtures.cases.inventory import KIMI_K2_MINI, ModelSpec, ParamSpec
-from fixtures.cases.scenarios import Scenario
+from fixtures.cases.scenarios import Scenario, find_scenario
 from fixtures.cases.shards import Shard, Span, shard_of, shards_of
 from fixtures.cases.twins import largest_twin
+from fixtures.engines.base import EngineError
 from fixtures.engines.measured import Measured
 from fixtures.engines.plan import RankPlan, Transfer
 
@@ -166,6 +167,16 @@ def twin_of(scenario: Scenario, ranks: int) -> tuple[ModelSpec, Scenario]:
     twin = largest_twin(scenario, KIMI_K2_MINI, ranks)
     assert twin is not None
     return twin.model(KIMI_K2_MINI.with_layers(2)), twin.scenario(scenario)
+
+
+def refusal(engine: Measured) -> str:
+    """What an engine says that cannot prepare for scenario 6 on two CPU ranks; "" where it can."""
+    spec, scenario = twin_of(find_scenario("s6"), 2)
+    try:
+        engine.prepare(build(spec, scenario, dist.get_rank(), torch.device("cpu")))
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 def refitted(engine: Measured, scenario: Scenario, ranks: int, times: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch.distributed as dist
 
 import fixtures.engines.mapped as mapped
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.engines.base import EngineError
 from fixtures.engines.copies import CopyTable
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.mapped import interleaved
@@ -21,6 +20,7 @@ from tests.correctness.engines.synthetic import (
     mismatches,
     poison,
     refitted,
+    refusal,
     synthetic_plan,
     twin_of,
 )
@@ -109,14 +109,7 @@ def test_peers_are_interleaved() -> None:
 
 
 def unmapped() -> str:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    try:
-        DirectEngine(peer_mapping=False, planner=synthetic_plan).prepare(
-            build(spec, scenario, dist.get_rank(), CPU)
-        )
-    except EngineError as error:
-        return str(error)
-    return ""
+    return refusal(DirectEngine(peer_mapping=False, planner=synthetic_plan))
 
 
 def test_no_path_is_one_sentence_on_every_rank() -> None:
@@ -129,15 +122,10 @@ def test_no_path_is_one_sentence_on_every_rank() -> None:
 
 def unreadable() -> str:
     """Rank 0 asks for an address that nobody may read."""
-    spec, scenario = twin_of(find_scenario("s6"), 2)
     readable = mapped.reading_obstacle
     if dist.get_rank() == 0:
         mapped.reading_obstacle = lambda pid, _address: readable(pid, 8)
-    try:
-        DirectEngine(planner=synthetic_plan).prepare(build(spec, scenario, dist.get_rank(), CPU))
-    except EngineError as error:
-        return str(error)
-    return ""
+    return refusal(DirectEngine(planner=synthetic_plan))
 
 
 def test_unreadable_memory_is_one_sentence_on_every_rank() -> None:

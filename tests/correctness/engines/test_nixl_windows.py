@@ -20,6 +20,7 @@ from tests.correctness.engines.synthetic import (
     mismatches,
     poison,
     refitted,
+    refusal,
     synthetic_plan,
     twin_of,
 )
@@ -158,14 +159,8 @@ def test_a_peer_that_dies_in_the_middle_is_named() -> None:
 
 
 def unprepared(method: str) -> str:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
     nixl_windows.importlib.util.find_spec = lambda _: None
-    engine = DirectEngine(method=method, peer_mapping=False, planner=synthetic_plan)
-    try:
-        engine.prepare(build(spec, scenario, dist.get_rank(), torch.device("cpu")))
-    except EngineError as error:
-        return str(error)
-    return ""
+    return refusal(DirectEngine(method=method, peer_mapping=False, planner=synthetic_plan))
 
 
 def test_no_package_is_one_sentence_on_every_rank() -> None:

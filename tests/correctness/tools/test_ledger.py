@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.defects import DEFECTS, REPOSITORY
+from fixtures.engines.defects import DEFECTS, MENDED, PRESENT, REPOSITORY, UNKNOWN
 from fixtures.records.environment import megatron_version
 from tests.correctness.made_up_runs import case, write_run
 from tests.correctness.views.page_reader import PageReader
 from tools import ledger, report
-from tools.ledger import MENDED, PRESENT, UNKNOWN, State
+from tools.ledger import State
 
 CASE = '<testcase name="t"><properties><property name="defect" value="{}"/></properties>{}</testcase>'
 REPORT = "<testsuites><testsuite>{}</testsuite></testsuites>"
