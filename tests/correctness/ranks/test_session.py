@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ FAILING = """
 """
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C, and so would the sessions that its tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def forked(pid: int, count: int) -> list[psutil.Process]:
     """The ranks of an inner pytest, once there are `count` of them."""
     until = time.monotonic() + PATIENCE_S
@@ -79,6 +87,7 @@ def forked(pid: int, count: int) -> list[psutil.Process]:
     raise AssertionError("the ranks never came up")
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_rank_outlives_its_agent(
     project: Project, inner_environment: Any, read_cases: Any, number: signal.Signals
@@ -117,6 +126,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(
     project: Project, inner_environment: Any
 ) -> None:
