@@ -22,11 +22,11 @@ def main(argv: list[str]) -> int:
     ]
     if not {"-h", "--help"} & set(argv):
         return int(pytest.main([*arguments, *argv]))
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    help_text = io.StringIO()
+    with contextlib.redirect_stdout(help_text):
         code = int(pytest.main([*arguments, "--help"]))
     print("usage: refit-bench bench [options of pytest and of this suite]\n")
-    print(f"{__doc__}\n{own_options(told.getvalue())}")
+    print(f"{__doc__}\n{own_options(help_text.getvalue())}")
     return code
 
 

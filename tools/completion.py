@@ -48,7 +48,7 @@ def script(shell: str) -> str:
 
 def options_of(name: str) -> list[str]:
     """The long options in a command's help."""
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+    help_text = io.StringIO()
+    with contextlib.redirect_stdout(help_text), contextlib.suppress(SystemExit):
         importlib.import_module(f"tools.{name.replace('-', '_')}").main(["--help"])
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", told.getvalue())))
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", help_text.getvalue())))

@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
 def _print(trends: Sequence[Trend], blocks: int) -> None:
     """A paragraph each, in lines that fit the terminal; 80 columns where there is none."""
     columns = shutil.get_terminal_size().columns
-    told = (trend_text(trend, min(blocks, columns - 4)) for trend in trends)
-    print("\n\n".join("\n".join(_folded(line, columns) for line in lines) for lines in told))
+    texts = (trend_text(trend, min(blocks, columns - 4)) for trend in trends)
+    print("\n\n".join("\n".join(_folded(line, columns) for line in lines) for lines in texts))
 
 
 def _folded(line: str, columns: int) -> str:

@@ -95,7 +95,7 @@ def test_every_scenario_divides_every_model(model: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "told"),
+    ("layout", "words"),
     [
         (Layout(tp=3, ep=1), ["attention heads 64", "TP 3"]),
         (Layout(tp=128, ep=1), ["attention heads 64", "TP 128"]),
@@ -103,10 +103,10 @@ def test_every_scenario_divides_every_model(model: object) -> None:
         (Layout(tp=1, ep=768), ["384 experts", "EP 768"]),
     ],
 )
-def test_a_layout_that_does_not_divide_is_named(layout: Layout, told: list[str]) -> None:
+def test_a_layout_that_does_not_divide_is_named(layout: Layout, words: list[str]) -> None:
     with pytest.raises(CaseError) as caught:
         KIMI_K2.check_layout(layout)
-    assert all(word in str(caught.value) for word in told), caught.value
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_names_are_unique_and_say_what_they_are() -> None:

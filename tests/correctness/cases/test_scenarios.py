@@ -77,7 +77,7 @@ def test_every_unique_prefix_selects_its_scenario(scenario: Scenario, length: in
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "words"),
     [
         ("s9", ["'s9'", "s1", "s7"]),
         ("", ["''"]),
@@ -95,11 +95,11 @@ def test_every_unique_prefix_selects_its_scenario(scenario: Scenario, length: in
         ("8:8:4:8:collocated:nccl", ["TP8,EP8", "64", "TP4,EP8", "32"]),
     ],
 )
-def test_what_is_no_scenario_is_refused_in_one_sentence(text: str, told: list[str]) -> None:
+def test_what_is_no_scenario_is_refused_in_one_sentence(text: str, words: list[str]) -> None:
     with pytest.raises(CaseError) as caught:
         find_scenario(text)
     sentence = str(caught.value)
-    assert all(word in sentence for word in told), sentence
+    assert all(word in sentence for word in words), sentence
     assert "\n" not in sentence
 
 

@@ -89,7 +89,7 @@ def test_a_twin_keeps_the_scenarios_name_and_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "words"),
     [
         ("4", "'4'"),
         ("4,4,4", "'4,4,4'"),
@@ -99,10 +99,10 @@ def test_a_twin_keeps_the_scenarios_name_and_range() -> None:
         ("4,0", "factor of EP must be a whole number of at least 1, not 0"),
     ],
 )
-def test_what_is_no_twin_is_refused(text: str, told: str) -> None:
+def test_what_is_no_twin_is_refused(text: str, words: str) -> None:
     with pytest.raises(CaseError) as caught:
         parse_twin(text)
-    assert told in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_factors_that_do_not_divide_are_named() -> None:

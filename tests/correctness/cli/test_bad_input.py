@@ -67,9 +67,9 @@ REFUSED = [
 def test_bad_input_is_one_sentence_and_nothing_runs(option: str, sentence: str, tmp_path: Path) -> None:
     done = fork_suite(tmp_path, option)
     assert done.code == pytest.ExitCode.USAGE_ERROR
-    (told,) = [line for line in done.output.splitlines() if line.strip()]
-    assert told.startswith("ERROR: ")
-    assert sentence in told
+    (printed,) = [line for line in done.output.splitlines() if line.strip()]
+    assert printed.startswith("ERROR: ")
+    assert sentence in printed
     assert not (tmp_path / "results").exists()
 
 

@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     return fork_suite(tmp_path_factory.mktemp("cheats"), *PLUGIN, *CASES, *engines)
 
 
-def told(run: SuiteRun, name: str) -> str:
+def failure(run: SuiteRun, name: str) -> str:
     """All that the case's failure says."""
     case = run.case("s6", name)
     return run.junit[case["case"].rsplit("::", 1)[1]]
@@ -60,7 +60,7 @@ def test_every_cheat_has_its_words() -> None:
 @pytest.mark.parametrize("name", SAID)
 def test_a_cheat_is_found_and_named(name: str, run: SuiteRun) -> None:
     assert run.case("s6", name)["status"] == "failed", run.output
-    assert SAID[name] in told(run, name)
+    assert SAID[name] in failure(run, name)
 
 
 @pytest.mark.parametrize("name", ["idle-by-count", "asks-the-oracle"])
@@ -81,7 +81,7 @@ def test_a_checksum_that_sees_no_change_is_found_where_a_part_changes(tmp_path: 
     done = fork_suite(tmp_path, *PLUGIN, *CASES, "--update=0.001", "--engine=by-checksum", "--engine=packed")
     found, honest = done.case("s6", "by-checksum"), done.case("s6", "packed")
     assert (found["status"], honest["status"]) == ("failed", "passed"), done.output
-    assert "stale: these are the weights of 1 generation ago" in told(done, "by-checksum")
+    assert "stale: these are the weights of 1 generation ago" in failure(done, "by-checksum")
     assert honest["options"]["update"] == "0.001"
 
 

@@ -128,10 +128,10 @@ def test_every_case_ends_with_one_line(exact: SuiteRun) -> None:
 
 def test_the_table_shows_every_case(exact: SuiteRun) -> None:
     answer, _, table = shown_at_the_end(exact).partition("Kimi K2 refits, ms of the slowest rank")
-    told = " ".join(answer.split())
-    assert told.startswith(f"{len(exact.cases)} of {len(exact.cases)} exact; ")
-    assert "nothing can be said about the expected ranges: times on a CPU are not those of a GPU." in told
-    assert told.endswith("8 ranks, kimi-k2-mini, 3 layers, a CPU.")
+    words = " ".join(answer.split())
+    assert words.startswith(f"{len(exact.cases)} of {len(exact.cases)} exact; ")
+    assert "nothing can be said about the expected ranges: times on a CPU are not those of a GPU." in words
+    assert words.endswith("8 ranks, kimi-k2-mini, 3 layers, a CPU.")
     for case in exact.cases:
         assert f"{case['engine']} {case['transport']}" in table
     assert table.count("TP4,EP2>TP2,EP4") == sum(c["scenario"][:2] in ("s6", "s7") for c in exact.cases)
@@ -158,10 +158,10 @@ def test_upstreams_mistake_is_told_in_words(shipped: SuiteRun) -> None:
                 f"{case['mismatches']:,} of {case['elements_verified']:,} elements are wrong"
                 in case["reason"]
             )
-            told = shipped.junit[case["case"].rsplit("::", 1)[1]]
-            assert "decoder.layers.1.mlp.experts." in told
-            assert "first at global [" in told
-            assert "expected 0x" in told
+            failure = shipped.junit[case["case"].rsplit("::", 1)[1]]
+            assert "decoder.layers.1.mlp.experts." in failure
+            assert "first at global [" in failure
+            assert "expected 0x" in failure
             assert all("linear_fc1" in line for line in case["verification"]["diagnosis"])
     table = " ".join(shown_at_the_end(shipped).split())
     assert "gate and up rows are scrambled" in table
@@ -188,8 +188,8 @@ def test_a_fault_in_the_destination_fails_the_case(
     assert mismatches is None or case["mismatches"] == mismatches
     assert words in case["reason"]
     assert "1 of 2 target ranks" in case["reason"]
-    told = spoiled.junit[case["case"].rsplit("::", 1)[1]]
-    assert f"rank 1: {case['verification']['diagnosis'][0].partition(': ')[2]}" in told
+    failure = spoiled.junit[case["case"].rsplit("::", 1)[1]]
+    assert f"rank 1: {case['verification']['diagnosis'][0].partition(': ')[2]}" in failure
     assert case["verification"]["diagnosis"][0].startswith("rank 1: ")
 
 

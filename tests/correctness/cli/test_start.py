@@ -34,21 +34,21 @@ def started(*arguments: str) -> str:
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(option: str, code: int, words: str) -> None:
-    told = started(option)
-    assert words in told
-    assert f"exit code {code}, torch False, megatron False" in told
-    assert "loading torch" not in told
+    output = started(option)
+    assert words in output
+    assert f"exit code {code}, torch False, megatron False" in output
+    assert "loading torch" not in output
 
 
 def test_an_import_that_takes_seconds_is_announced_once() -> None:
-    told = started("--collect-only", "--scenario=s6", "--engine=megatron")
-    assert told.startswith("loading torch and megatron-core ...")
-    assert told.count("loading torch") == 1
-    assert "torch True, megatron True" in told
+    output = started("--collect-only", "--scenario=s6", "--engine=megatron")
+    assert output.startswith("loading torch and megatron-core ...")
+    assert output.count("loading torch") == 1
+    assert "torch True, megatron True" in output
 
 
-@pytest.mark.parametrize(("options", "told"), [((), False), (("--benchmark-sort=mean",), True)])
-def test_the_head_leaves_out_what_pytest_benchmark_says(options: tuple[str, ...], told: bool) -> None:
+@pytest.mark.parametrize(("options", "said"), [((), False), (("--benchmark-sort=mean",), True)])
+def test_the_head_leaves_out_what_pytest_benchmark_says(options: tuple[str, ...], said: bool) -> None:
     head = started("--collect-only", "--scenario=s6", "--engine=megatron", *options).partition("collected")[0]
     assert "rootdir" in head
-    assert ("benchmark: " in head) == told
+    assert ("benchmark: " in head) == said

@@ -39,7 +39,7 @@ def test_one_live_line_has_case_stage_count_and_time_left(run: SuiteRun) -> None
 
 
 def test_no_line_is_wider_than_the_terminal_but_paths(run: SuiteRun) -> None:
-    told = run.output.partition("collected ")[2].partition("records: ")[0]
-    shown = [CODE.sub("", text).rstrip() for line in told.splitlines() for text in ERASED.split(line)]
+    progress = run.output.partition("collected ")[2].partition("records: ")[0]
+    shown = [CODE.sub("", text).rstrip() for line in progress.splitlines() for text in ERASED.split(line)]
     assert [text for text in shown if len(text) > 80 and ": /" not in text] == []
     assert any(text.startswith("2 of 2 exact") for text in shown)

@@ -63,7 +63,7 @@ def listening(hosts: Hosts, name: str) -> subprocess.Popen[str]:
     return server
 
 
-def told(process: subprocess.Popen[str]) -> str:
+def output_of(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     return said.strip()
@@ -85,8 +85,8 @@ def test_each_has_a_name_a_card_and_processes_of_its_own(hosts: Hosts) -> None:
 def test_what_one_sends_to_another_is_counted_on_both_cards(hosts: Hosts) -> None:
     server = listening(hosts, "node2")
     before = hosts.traffic()
-    told(start(hosts, "node1", SEND, "node2", str(SENT)))
-    assert told(server) == str(SENT)
+    output_of(start(hosts, "node1", SEND, "node2", str(SENT)))
+    assert output_of(server) == str(SENT)
     after = hosts.traffic()
     moved = {name: after[name].since(before[name]) for name in after}
     assert SENT < moved["node1"].out < 1.05 * SENT
@@ -98,8 +98,8 @@ def test_a_rate_bounds_what_a_host_sends(hosts: Hosts) -> None:
     hosts.limit("node3", "40mbit")
     server = listening(hosts, "node1")
     began = time.monotonic()
-    told(start(hosts, "node3", SEND, "node1", "5000000"))
-    assert told(server) == "5000000"
+    output_of(start(hosts, "node3", SEND, "node1", "5000000"))
+    assert output_of(server) == "5000000"
     assert time.monotonic() - began > 0.8 * 5_000_000 * 8 / 40e6
 
 

@@ -23,8 +23,8 @@ def main(rank):
     dist.init_process_group("gloo", init_method="tcp://node1:29000", rank=rank, world_size=4)
     engine = DirectEngine(method="nixl", planner=synthetic_plan)
     answer = refitted(engine, find_scenario(sys.argv[2]), 4, times=3)
-    told = {key: answer["facts"][key] for key in ("paths", "bytes_out")} | {"wrong": answer["wrong"]}
-    print(json.dumps(told | {"rank": rank, "transport": engine.transport}), flush=True)
+    moved = {key: answer["facts"][key] for key in ("paths", "bytes_out")} | {"wrong": answer["wrong"]}
+    print(json.dumps(moved | {"rank": rank, "transport": engine.transport}), flush=True)
     dist.barrier()
     os._exit(0)
 

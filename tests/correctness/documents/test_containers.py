@@ -111,7 +111,7 @@ def test_both_recipes_make_the_same() -> None:
 
 @pytest.mark.parametrize("file", READERS)
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "sentence"),
     [
         ("3.12-slim", "3.9-slim", "is not Python 3.12"),
         ("thresholds", "threshold", "threshold does not exist"),
@@ -120,11 +120,11 @@ def test_both_recipes_make_the_same() -> None:
         ("refit-bench doctor", "refit-bench surgeon", "no command surgeon"),
     ],
 )
-def test_a_planted_fault_is_found(file: str, old: str, new: str, told: str) -> None:
+def test_a_planted_fault_is_found(file: str, old: str, new: str, sentence: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8").replace('"refit-bench", "doctor"', "refit-bench doctor")
     text = text.replace("refit-bench --help", "refit-bench doctor")
     assert old in text
-    assert any(told in fault for fault in faults(READERS[file](text.replace(old, new))))
+    assert any(sentence in fault for fault in faults(READERS[file](text.replace(old, new))))
 
 
 @pytest.mark.parametrize("file", READERS)

@@ -116,7 +116,7 @@ def test_a_scenario_of_which_nothing_is_known_has_a_card() -> None:
     own = parse_scenario("4:2:4:2:collocated:gloo")
     assert guide.changes(own) in guide.PATTERNS
     assert guide.card(own).endswith("Expected overhead: none was given")
-    assert guide.told(own) == "The time of it alone: TP stays 4, EP stays 2"
+    assert guide.question_text(own) == "The time of it alone: TP stays 4, EP stays 2"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.key)

@@ -46,7 +46,7 @@ class OneStream(DeltaAlone):
         parts = [payload[16 * base : 16 * base + length] for base, length in entries]
         return Encoded(lengths=entries[:, 1], data=np.concatenate(parts), changed=0 * entries[:, 1])
 
-    def told(self) -> list[int]:
+    def header(self) -> list[int]:
         """Units of 16 bytes, digest of the scan, changed words, digest of the apply, status."""
         return [int(n) for n in self.counters.cpu().numpy().view(np.uint64)[:5]]
 
@@ -81,7 +81,7 @@ def scanned_and_applied(
     assert np.array_equal(encoded.lengths, wanted.lengths)
     assert np.array_equal(encoded.data, wanted.data)
     stream.apply()
-    _, sealed, changed, arrived, status = stream.told()
+    _, sealed, changed, arrived, status = stream.header()
     assert (sealed, arrived, changed, status) == (
         digest(wanted),
         digest(wanted),

@@ -41,7 +41,7 @@ def damaged_tiles() -> int:
     stream.scan()
     stream.window[stream.payload] ^= 255
     stream.apply()
-    return stream.told()[4]
+    return stream.facts()[4]
 
 
 @pytest.mark.gpu
@@ -115,9 +115,9 @@ def over_nccl(shares: tuple[float, ...]) -> tuple[list[int], dict[str, int], str
             engine.refit()
             wrong.append(training.wrong())
     engine.profile()
-    told = engine.describe()["full_refits"], engine.transport
+    facts = engine.describe()["full_refits"], engine.transport
     engine.close()
-    return wrong, *told
+    return wrong, *facts
 
 
 @pytest.mark.gpu
@@ -158,14 +158,14 @@ def with_fault(fault: str) -> tuple[int, dict[str, int]]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "facts"),
     [
         ("chain", "a stream that continues"),
         ("round", "a tile that no encoder writes"),
         ("target", OVERWRITTEN),
     ],
 )
-def test_planted_faults_are_answered_by_a_full_refit(fault: str, told: str) -> None:
+def test_planted_faults_are_answered_by_a_full_refit(fault: str, facts: str) -> None:
     for wrong, reasons in run_ranks(with_fault, 2, fault, device="cuda"):
         assert wrong == 0
-        assert any(reason.startswith(told) for reason in reasons)
+        assert any(reason.startswith(facts) for reason in reasons)

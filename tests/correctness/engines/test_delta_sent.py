@@ -74,16 +74,16 @@ def train(
 ) -> list[tuple[int, int, int]]:
     """After a refit at each share: wrong elements, refits that overflowed so far, bytes of the messages."""
     _, training, engine = prepared(scenario, ranks, kernels)
-    told = []
+    refits = []
     for share in shares:
         training.step(share)
         engine.refit()
         facts = engine.describe()
-        told.append((training.wrong(), facts["full_refits"].get(OVERFLOWED, 0), facts["message_bytes"]))
+        refits.append((training.wrong(), facts["full_refits"].get(OVERFLOWED, 0), facts["message_bytes"]))
     assert engine.transport == "gloo"
     assert engine.describe()["full_refits"][FIRST] == 1
     engine.close()
-    return told
+    return refits
 
 
 STEADY, GROWN, WHOLE, SHRUNK, NOTHING = (0.01,) * 4, (0.2,) * 2, (1.0,) * 2, (0.01,) * 5, (0.0,) * 2
@@ -92,8 +92,8 @@ STEADY, GROWN, WHOLE, SHRUNK, NOTHING = (0.01,) * 4, (0.2,) * 2, (1.0,) * 2, (0.
 @needs_compiler
 def test_growth_overflows_once_and_shrinking_frees_the_wire(kernels: Emulated) -> None:
     shares = (*STEADY, *GROWN, *WHOLE, *SHRUNK, *NOTHING)
-    for told in run_ranks(train, 2, find_scenario("s6"), 2, kernels, shares):
-        wrong, overflows, sizes = zip(*told, strict=True)
+    for refits in run_ranks(train, 2, find_scenario("s6"), 2, kernels, shares):
+        wrong, overflows, sizes = zip(*refits, strict=True)
         assert wrong == (0,) * len(shares)
         assert overflows[: len(STEADY)] == (0,) * 4, "whole windows go first"
         assert overflows[4:8] == (1, 1, 2, 2), "what is once known has room"
@@ -105,10 +105,10 @@ def test_growth_overflows_once_and_shrinking_frees_the_wire(kernels: Emulated) -
 
 @needs_compiler
 def test_idle_ranks_and_several_peers(kernels: Emulated) -> None:
-    for told in run_ranks(train, 4, find_scenario("s1"), 3, kernels, (0.01, 0.01, 0.01, 0.3, 0.3)):
-        assert [wrong for wrong, _, _ in told] == [0] * 5
-        assert told[-1][1] == 1
-    assert told[-1][2] == 0
+    for refits in run_ranks(train, 4, find_scenario("s1"), 3, kernels, (0.01, 0.01, 0.01, 0.3, 0.3)):
+        assert [wrong for wrong, _, _ in refits] == [0] * 5
+        assert refits[-1][1] == 1
+    assert refits[-1][2] == 0
 
 
 # What each fault does on rank 1 before a refit, and what all ranks must then say.
@@ -192,5 +192,5 @@ def test_a_kernel_that_does_not_tell_of_overflow_is_found(tmp_path: Path) -> Non
     line = "if (limits && header[4] > limits[s]) found |= 16;"
     assert source.count(line) == 1
     broken = Emulated(tmp_path, source.replace(line, ""))
-    for told in run_ranks(train, 2, find_scenario("s6"), 2, broken, (0.01,) * 4 + (0.5,)):
-        assert told[-1][:2] == (0, 0)
+    for refits in run_ranks(train, 2, find_scenario("s6"), 2, broken, (0.01,) * 4 + (0.5,)):
+        assert refits[-1][:2] == (0, 0)

@@ -114,9 +114,9 @@ def test_every_module_of_the_package_can_be_imported_alone(python: Path) -> None
 def test_the_script_leaves_megatrons_own_bits_and_prints_both_times(python: Path) -> None:
     done = on_two_ranks(python)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = done.stdout.splitlines()
-    assert told[0].startswith("2 CPU ranks, ")
-    assert [line.split()[0] for line in told[1:]] == ["megatron-core", *METHODS]
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("2 CPU ranks, ")
+    assert [line.split()[0] for line in lines[1:]] == ["megatron-core", *METHODS]
 
 
 def test_the_script_finds_one_wrong_element(python: Path, tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def test_of_many_tensors_strides_are_looked_at_in_turns() -> None:
     model = nn.ParameterList(nn.Parameter(torch.zeros(2, 2), requires_grad=False) for _ in range(FEW + 8))
     addresses = Addresses(SimpleNamespace(source=None, target=model))
     model[1001].data = model[1001].data.t()
-    told = [addresses.moved() for _ in range(TURNS)]
-    assert [bool(sentence) for sentence in told].count(True) == 1
-    assert max(told).startswith("the target's .1001 has changed its strides or dtype")
+    sentences = [addresses.moved() for _ in range(TURNS)]
+    assert [bool(sentence) for sentence in sentences].count(True) == 1
+    assert max(sentences).startswith("the target's .1001 has changed its strides or dtype")
     model[1001].data = model[1001].data.clone()
     assert addresses.moved().startswith("the target's .1001 has moved")
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.distributed
 KEYS = [scenario.key for scenario in SCENARIOS]
 
 
-def told(transfers: list[Transfer]) -> Counter[object]:
+def by_shape(transfers: list[Transfer]) -> Counter[object]:
     """Peer, address and shape of each."""
     return Counter((t.peer, t.view.data_ptr(), tuple(t.view.shape), t.view.stride()) for t in transfers)
 
@@ -29,7 +29,7 @@ def differing(own: RankPlan, megatrons: RankPlan) -> list[str]:
             ("sends", own.sends, megatrons.sends),
             ("receives", own.receives, megatrons.receives),
         )
-        if told(a) != told(b)
+        if by_shape(a) != by_shape(b)
     ]
 
 

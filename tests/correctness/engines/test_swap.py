@@ -67,6 +67,6 @@ def test_other_models_are_prepared_for_though_some_ranks_bring_the_same(world: W
 )
 def test_what_the_engines_do_not_know_is_refused(keywords: dict[str, int], what: str, world: World) -> None:
     scenario, spec = small_case("s6", world.size)
-    with small_pair(scenario, spec, world) as pair, pytest.raises(EngineError) as told:
+    with small_pair(scenario, spec, world) as pair, pytest.raises(EngineError) as caught:
         swap.swap_model_weights(pair.source, pair.target, "direct", **keywords)
-    assert str(told.value) == f"methods direct, packed do not know {what}"
+    assert str(caught.value) == f"methods direct, packed do not know {what}"

@@ -123,9 +123,9 @@ def refit(machine: Machine, ranks: list[WindowTransfer], epoch: int, *, spoil: b
     machine.run()
 
 
-def pack(seen: Rank, source: int, told: Any) -> None:
+def pack(seen: Rank, source: int, message: Any) -> None:
     def step() -> bool:
-        seen.packed[source] = told
+        seen.packed[source] = message
         return True
 
     seen.queue("wire", step)

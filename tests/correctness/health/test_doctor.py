@@ -167,8 +167,8 @@ def test_exit_code_follows_the_findings(
 ) -> None:
     monkeypatch.setattr(doctor, "probe", lambda: machine)
     assert doctor.main([]) == code
-    told = capsys.readouterr().out
-    assert ("1 problem" in told) == bool(code)
+    output = capsys.readouterr().out
+    assert ("1 problem" in output) == bool(code)
 
 
 def test_advice_is_printed_to_the_letter(

@@ -50,10 +50,10 @@ def test_repaired_it_is_exact_refit_after_refit(key: str, world: World) -> None:
         apply_repairs(pair)
         engine.prepare(pair)
         checks = [refit_and_verify(pair, engine, world.rank, generation=g) for g in (1, 2, 3)]
-        told = (engine.transport, engine.describe())
+        facts = (engine.transport, engine.describe())
         agree_on([str(check) for check in checks if not check.ok])  # all stay until then: nixl-leaves-early
         engine.close()
-    assert told == ("nixl", {"service": "NixlCopyService"})
+    assert facts == ("nixl", {"service": "NixlCopyService"})
 
 
 @NEEDS_NIXL
@@ -78,7 +78,7 @@ def test_the_second_refit_fails_where_pieces_are_staged(world: World) -> None:
             said = str(error)
         everyone = everyones([said])
         engine.close()
-    assert all("recv tensor addresses changed after setup" in told for told in everyone), mended(
+    assert all("recv tensor addresses changed after setup" in text for text in everyone), mended(
         "nixl-receive-buffers"
     )
 

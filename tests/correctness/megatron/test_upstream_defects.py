@@ -97,12 +97,12 @@ def test_sequential_experts_are_mistaken_when_ep_grows(world: World) -> None:
 def test_sequential_experts_are_not_found_when_ep_shrinks(world: World) -> None:
     scenario, spec = small_case("1:2:2:1:collocated:gloo", world.size)
     with sequential_experts(), small_pair(scenario, spec, world) as pair, prepared_engine(pair) as engine:
-        told = ""
+        error_text = ""
         try:
             engine.refit()
         except RuntimeError as error:
-            told = str(error)
-        everyone = everyones([told])
+            error_text = str(error)
+        everyone = everyones([error_text])
     assert all("not found in source model" in said for said in everyone), mended("sequential-experts")
 
 
@@ -121,18 +121,18 @@ def test_rank_offsets_in_one_world_move_nothing(world: World) -> None:
         fill(source, 1)
         poison(target)
         clear_all_caches()
-        told = ""
+        error_text = ""
         try:
             with cpu_seam(pair.device):
                 swap_model_weights(
                     pair.source, pair.target, NCCLCopyService(), dst_rank_offset=scenario.target_offset
                 )
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
+            error_text = f"{type(error).__name__}: {error}"
         clear_all_caches()
         faults = faults_everywhere(verify(target, 1, spec, world.rank).faults)
         tensors = sum(all_gather_object_oob(len(target)))
-    assert everyones([told] if told else []) == []
+    assert everyones([error_text] if error_text else []) == []
     assert len(faults) == tensors, mended("rank-offsets")
     assert {fault.likely for fault in faults} == {"poison left: never written"}
 

@@ -20,8 +20,8 @@ def roster_differences(scenario: Scenario, rank: int) -> list[str]:
 def main() -> None:
     """Five ranks of each scenario: first, last and some of both sides."""
     ranks = {s.key: sorted({0, 7, 41, 64, s.world_size - 1}) for s in SCENARIOS}
-    told = [[s.key, rank, roster_differences(s, rank)] for s in SCENARIOS for rank in ranks[s.key]]
-    print(json.dumps(told))
+    differing = [[s.key, rank, roster_differences(s, rank)] for s in SCENARIOS for rank in ranks[s.key]]
+    print(json.dumps(differing))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ def test_scenario_1_as_shipped_has_the_transfers_that_were_counted_in_megatron()
 
 def test_every_scenario_passes_the_size_of_nccl_group_that_is_known_to_work() -> None:
     for key in ("s1", "s2", "s3", "s4", "s5", "s6", "s7"):
-        (told,) = [text for text in quality_of(key).warnings if "in one NCCL group" in text]
-        assert "upstream #7189" in told
+        (warning,) = [text for text in quality_of(key).warnings if "in one NCCL group" in text]
+        assert "upstream #7189" in warning
 
 
 def test_a_small_plan_is_not_warned_of() -> None:

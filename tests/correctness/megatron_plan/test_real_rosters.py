@@ -21,8 +21,8 @@ def test_rosters_equal_what_every_rank_extracts(world: World, key: str, placed: 
         scenario = best_placed(scenario, spec, PRESETS["8xH200"]).scenario
     with small_pair(scenario, spec, world) as pair:
         mine = extract_rosters(pair, world.rank, spec.experts)
-    told: list[str] = []
+    differing: list[str] = []
     if world.rank < scenario.world_size:
         made = build_rosters(scenario, spec, repairs=False).gathered[world.rank]
-        told = [text for a, b in zip(made, mine, strict=True) for text in differences(a, b)]
-    assert not any(all_gather_object_oob(told))
+        differing = [text for a, b in zip(made, mine, strict=True) for text in differences(a, b)]
+    assert not any(all_gather_object_oob(differing))

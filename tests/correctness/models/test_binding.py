@@ -64,7 +64,7 @@ def put(name: str, tensor: torch.Tensor) -> Callable[[dict[str, torch.Tensor]], 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         (remove(NORM), f"layout rank 3 has no {NORM}"),
         (remove(BIAS), f"layout rank 3 has no {BIAS}"),
@@ -76,10 +76,10 @@ def put(name: str, tensor: torch.Tensor) -> Callable[[dict[str, torch.Tensor]], 
         (put(BIAS, torch.zeros(6, dtype=torch.bfloat16)), "is torch.bfloat16, the inventory says fp32"),
     ],
 )
-def test_what_differs_is_named(change: Callable[[dict[str, torch.Tensor]], None], told: str) -> None:
+def test_what_differs_is_named(change: Callable[[dict[str, torch.Tensor]], None], words: str) -> None:
     tensors = tensors_of_a_rank()
     change(tensors)
-    with pytest.raises(BindingError, match=told):
+    with pytest.raises(BindingError, match=words):
         bind(module(tensors), TINY, LAYOUT, RANK)
 
 

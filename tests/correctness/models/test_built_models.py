@@ -99,11 +99,11 @@ def test_shards_lie_where_megatrons_checkpoints_put_them(pair: ModelPair, key: s
     for model, bound in zip((pair.source, pair.target), bound_sides(pair, world.rank), strict=True):
         if model is None:
             continue
-        told = checkpoint_spans(model, pair.device)
+        spans = checkpoint_spans(model, pair.device)
         for one in bound:
             if one.shard.param.expert is None:
                 described += 1
-                problems += misplaced(one, told)
+                problems += misplaced(one, spans)
     agree_on(problems)
     assert min(all_gather_object_oob(described)) >= 20
 
@@ -142,11 +142,11 @@ def joined(spans: list[Span]) -> list[Span]:
     return result
 
 
-def misplaced(bound: BoundTensor, told: dict[str, list[list[Span]]]) -> list[str]:
-    if bound.local_name not in told:
+def misplaced(bound: BoundTensor, spans: dict[str, list[list[Span]]]) -> list[str]:
+    if bound.local_name not in spans:
         return [f"Megatron's checkpoint does not describe {bound.local_name}"]
     ours = [joined(list(dim)) for dim in bound.shard.spans]
-    theirs = told[bound.local_name]
+    theirs = spans[bound.local_name]
     return [] if ours == theirs else [f"{bound.local_name} is {ours}, Megatron's checkpoint says {theirs}"]
 
 
@@ -158,11 +158,11 @@ def test_experts_lie_where_megatrons_checkpoints_put_them(key: str, world: World
     described = 0
     with sequential_experts(), small_pair(scenario, spec, world) as pair:
         for model, bound in zip((pair.source, pair.target), bound_sides(pair, world.rank), strict=True):
-            told = checkpoint_experts(model, pair.device)
+            experts = checkpoint_experts(model, pair.device)
             for one in bound:
                 if one.shard.param.expert is not None:
                     described += 1
-                    found = told[one.local_name]
+                    found = experts[one.local_name]
                     wanted = (one.shard.param.expert, [joined(list(dim)) for dim in one.shard.spans])
                     if found != wanted:
                         problems.append(f"{one.local_name} is {wanted}, Megatron's checkpoint says {found}")

@@ -35,8 +35,8 @@ def test_a_rank_makes_only_its_own_groups_and_makes_them_once(world: World) -> N
     made = known()
     again = layout_groups(Layout(tp=2, ep=4), tuple(range(8)))
     initialize_parallel_state(world.device)
-    told = all_gather_object_oob((made - before, known() - made, own_group(range(8)) is again.tp_ep))
-    assert [(count <= 6, *rest) for count, *rest in told] == [(True, 0, True)] * world.size
+    gathered = all_gather_object_oob((made - before, known() - made, own_group(range(8)) is again.tp_ep))
+    assert [(count <= 6, *rest) for count, *rest in gathered] == [(True, 0, True)] * world.size
 
 
 def test_small_groups_share_a_gloo_device_and_still_exchange(world: World) -> None:
@@ -49,8 +49,8 @@ def test_small_groups_share_a_gloo_device_and_still_exchange(world: World) -> No
             total = torch.ones(1)
             dist.all_reduce(total, group=group)
             totals.append(int(total))
-    told = all_gather_object_oob((gloo_loops() - before <= 1, totals))
-    assert told == [(True, [4, 2 if rank < 2 else 6, 1]) for rank in range(world.size)]
+    gathered = all_gather_object_oob((gloo_loops() - before <= 1, totals))
+    assert gathered == [(True, [4, 2 if rank < 2 else 6, 1]) for rank in range(world.size)]
 
 
 def test_the_group_of_all_ranks_is_the_default_one(world: World) -> None:
@@ -60,11 +60,11 @@ def test_the_group_of_all_ranks_is_the_default_one(world: World) -> None:
 def test_ranks_outside_a_layout_make_none(world: World) -> None:
     before = known()
     groups = layout_groups(Layout(tp=3, ep=1), (1, 2, 5))
-    told = all_gather_object_oob(
+    gathered = all_gather_object_oob(
         (known() - before, [getattr(groups, field) for field in FIELDS] != [None] * 8)
     )
-    assert [rank for rank, (_, has) in enumerate(told) if has] == [1, 2, 5]
-    assert all(count == 0 for rank, (count, _) in enumerate(told) if rank not in (1, 2, 5))
+    assert [rank for rank, (_, has) in enumerate(gathered) if has] == [1, 2, 5]
+    assert all(count == 0 for rank, (count, _) in enumerate(gathered) if rank not in (1, 2, 5))
 
 
 def test_members_keep_the_order_that_a_placement_gives_them(world: World) -> None:
@@ -84,5 +84,5 @@ def test_uneven_groups_leave_worldwide_ones_in_step(world: World) -> None:
     if (uneven := own_group((0, 6, 7))) is not None:
         dist.all_reduce(pair, group=uneven)
     dist.destroy_process_group(group)
-    told = all_gather_object_oob((int(total), int(pair)))
-    assert told == [(world.size, 3 if rank in (0, 6, 7) else 1) for rank in range(world.size)]
+    gathered = all_gather_object_oob((int(total), int(pair)))
+    assert gathered == [(world.size, 3 if rank in (0, 6, 7) else 1) for rank in range(world.size)]

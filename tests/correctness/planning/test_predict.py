@@ -84,8 +84,8 @@ def test_the_error_told_is_that_of_cases_the_fit_did_not_see() -> None:
     fitted = fit(cases)[way]
     for number, left_out in enumerate(cases):
         others = fit([*cases[:number], *cases[number + 1 :]])[way]
-        told = fitted.errors[f"{left_out.label} #{number + 1}"]
-        assert told == pytest.approx(others.predict(left_out.terms) / left_out.ms - 1)
+        error = fitted.errors[f"{left_out.label} #{number + 1}"]
+        assert error == pytest.approx(others.predict(left_out.terms) / left_out.ms - 1)
     assert f"{fitted.worst_error:.0%} off" in fitted.trust
 
 
@@ -139,9 +139,11 @@ def test_rankings_differ_from_the_expected_one_with_a_reason() -> None:
     plans = [plan_scenario(s, KIMI_K2, PRESETS["nvlink4"]) for s in SCENARIOS]
     assert rank_by_floor(plans).keys == ("s7", "s6", "s4", "s5", "s3", "s1", "s2")
     assert rank_by_floor(plans, best=False).keys[:2] == ("s7", "s6")
-    told = reasons(plans)
-    assert any("s7 before s6: each of its 128 target GPUs takes 8.6 GB" in text for text in told)
-    assert any(text.startswith("s5 before s3: each of its 64 target GPUs takes 35.2 GB") for text in told)
+    sentences = reasons(plans)
+    assert any("s7 before s6: each of its 128 target GPUs takes 8.6 GB" in text for text in sentences)
+    assert any(
+        text.startswith("s5 before s3: each of its 64 target GPUs takes 35.2 GB") for text in sentences
+    )
 
 
 def test_ranking_by_prediction_follows_the_times() -> None:

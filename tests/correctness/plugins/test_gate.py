@@ -30,21 +30,21 @@ def reports(outcome: str = "passed") -> list[Any]:
     ("gate", "words"), [("range", "expected 20 ms to 40 ms"), ("floor=1.3", "2.12 x the floor")]
 )
 def test_a_missed_gate_fails_the_call_and_the_record_with_its_numbers(gate: str, words: str) -> None:
-    made, told = record(), reports()
-    made = GateKeeper(gate, GPUS).apply(made, told, None)
-    assert told[1].outcome == "failed"
-    assert told[0].outcome == told[2].outcome == "passed"
+    made, phases = record(), reports()
+    made = GateKeeper(gate, GPUS).apply(made, phases, None)
+    assert phases[1].outcome == "failed"
+    assert phases[0].outcome == phases[2].outcome == "passed"
     assert made.status == "failed"
-    for text in (told[1].longrepr, made.reason, made.judgement[0]):
+    for text in (phases[1].longrepr, made.reason, made.judgement[0]):
         assert "51 ms" in text
         assert words in text
 
 
 @pytest.mark.parametrize("gate", ["range", "floor=1.3"])
 def test_a_met_gate_leaves_the_test_alone(gate: str) -> None:
-    made, told = record(warm_ms=(25.0, 26.0, 27.0), verdict="within"), reports()
-    made = GateKeeper(gate, GPUS).apply(made, told, None)
-    assert {report.outcome for report in told} == {"passed"}
+    made, phases = record(warm_ms=(25.0, 26.0, 27.0), verdict="within"), reports()
+    made = GateKeeper(gate, GPUS).apply(made, phases, None)
+    assert {report.outcome for report in phases} == {"passed"}
     assert (made.status, made.reason) == ("passed", None)
     assert made.judgement[0].startswith("pass: ")
 
@@ -52,10 +52,10 @@ def test_a_met_gate_leaves_the_test_alone(gate: str) -> None:
 def test_an_expected_failure_is_an_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Judgement(word="xfail", ok=True, sentences=("scrambled experts",))
     monkeypatch.setattr(plugin, "judge", lambda *_: expected)
-    made, told = record(status="failed", reason="wrong"), reports("failed")[:2]
-    made = GateKeeper("range", GPUS).apply(made, told, None)
-    assert all(report.outcome == "skipped" for report in told)
-    assert all("scrambled experts" in report.wasxfail for report in told)
+    made, phases = record(status="failed", reason="wrong"), reports("failed")[:2]
+    made = GateKeeper("range", GPUS).apply(made, phases, None)
+    assert all(report.outcome == "skipped" for report in phases)
+    assert all("scrambled experts" in report.wasxfail for report in phases)
     assert made.status == "failed"
 
 

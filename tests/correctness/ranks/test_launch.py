@@ -387,8 +387,10 @@ def test_ranks_that_collect_other_items_do_not_run(
     with started(folder, [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]) as processes:
         ended = outputs(processes)
     assert [code for code, _ in ended] == [1, 1], ended
-    told = "collected other items than rank 0: item 1 is test_inner.py::test_two, not test_inner.py::test_one"
-    assert f"rank 1 on {os.uname().nodename} {told}" in ended[0][1]
+    reason = (
+        "collected other items than rank 0: item 1 is test_inner.py::test_two, not test_inner.py::test_one"
+    )
+    assert f"rank 1 on {os.uname().nodename} {reason}" in ended[0][1]
 
 
 def entry(rank: int, **change: Any) -> Enroll:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixtures.ranks import flight
 from fixtures.ranks.deadlines import Clocks, Deadlines
-from fixtures.ranks.messages import PhaseReport, Place, StacksAndLogs
+from fixtures.ranks.messages import PhaseReport, RankStacks, StacksAndLogs
 from fixtures.ranks.outcome import merge, ranks_text
 from fixtures.ranks.result import CaseResult, Trouble
 from fixtures.ranks.stacks import digest, known_trap, standing
@@ -49,7 +49,7 @@ def hang(*stacks: str, stages: str = "warm", **change: Any) -> CaseResult:
         "reports": {"setup": {rank: passed("setup") for rank in range(size)}, "call": {}},
         "stages": dict.fromkeys(range(size), stages),
         "trouble": Trouble(kind="deadline", when="call", ranks=dict.fromkeys(range(size), stages)),
-        "look": StacksAndLogs(places={rank: Place(stack=text) for rank, text in enumerate(stacks)}),
+        "look": StacksAndLogs(stacks={rank: RankStacks(stack=text) for rank, text in enumerate(stacks)}),
     }
     return CaseResult(size=size, **{**usual, **change})
 

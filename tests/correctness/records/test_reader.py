@@ -212,8 +212,8 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         "circle": "cannot be read: Too many levels of symbolic links.",
         "large": "has 100 MB; at most 100 are read.",
     }
-    for name, told in words.items():
-        with pytest.raises(RecordError, match=told):
+    for name, sentence in words.items():
+        with pytest.raises(RecordError, match=sentence):
             read_run(tmp_path / f"{name}.jsonl")
     good = write_run(tmp_path / "good.jsonl", [case()])
     assert [run.path for run in read_runs([tmp_path])] == [good]
@@ -255,10 +255,10 @@ def test_texts_show_as_what_they_are(tmp_path: Path) -> None:
     facts = {odd: [odd, {odd: 10**400, "deep": _nested(30)}]}
     path.write_text(_lines({**environment(), "run": odd}, case_line(purpose=odd + fine, engine_facts=facts)))
     run = read_run(path)
-    told = r"\x1b[2J\ud800\u202e\x9b1m\x00"
-    assert (run.name, run.cases[0].purpose) == (told, told + fine)
+    escaped = r"\x1b[2J\ud800\u202e\x9b1m\x00"
+    assert (run.name, run.cases[0].purpose) == (escaped, escaped + fine)
     ((key, (text, inner)),) = run.cases[0].engine_facts.items()
-    assert (key, text, inner[told]) == (told, told, None)
+    assert (key, text, inner[escaped]) == (escaped, escaped, None)
     assert json.dumps(inner["deep"]).count("[") < 30
 
 

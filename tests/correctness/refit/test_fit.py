@@ -52,8 +52,8 @@ def test_as_many_layers_as_fit_into_memory(key: str, gigabytes: int) -> None:
 
 
 def test_memory_for_not_even_one_layer_is_told_in_gigabytes() -> None:
-    told = fit("s6", 2, 2 * 10**9).obstacle
-    assert re.fullmatch(r"one layer needs \d+\.\d GB a rank and 0\.7 GB are free", told)
+    sentence = fit("s6", 2, 2 * 10**9).obstacle
+    assert re.fullmatch(r"one layer needs \d+\.\d GB a rank and 0\.7 GB are free", sentence)
 
 
 def test_collocated_ranks_hold_both_models() -> None:
@@ -86,7 +86,7 @@ def test_too_few_ranks_are_told_with_both_numbers(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "sentence"),
     [
         ({"twin": Twin(a=3)}, "twin 3,1 does not divide TP16,EP8"),
         ({"num_layers": 4}, "kimi-k2-mini has 3 layers, 4 were asked for"),
@@ -94,8 +94,8 @@ def test_too_few_ranks_are_told_with_both_numbers(
         ({"placement": "0,1"}, "must name each target rank 0..7 once"),
     ],
 )
-def test_impossible_settings_are_named(settings: dict[str, object], told: str) -> None:
-    assert told in fit("s6", 8, **settings).obstacle
+def test_impossible_settings_are_named(settings: dict[str, object], sentence: str) -> None:
+    assert sentence in fit("s6", 8, **settings).obstacle
 
 
 def test_a_placement_is_the_twins() -> None:

@@ -41,17 +41,17 @@ def test_tensors_that_stay_are_not_told() -> None:
 def test_a_moved_tensor_is_named(change: object, words: str) -> None:
     tensors = made_up_rank(Layout(tp=2, ep=2), 3)
     after = with_tensor(tensors, change(output(tensors)))  # type: ignore[operator]
-    (told,) = moved(places_of(tensors), places_of(after))
-    assert told == f"the refit moved 1 of {len(tensors)} target tensors: {NAME} has {words}"
+    (sentence,) = moved(places_of(tensors), places_of(after))
+    assert sentence == f"the refit moved 1 of {len(tensors)} target tensors: {NAME} has {words}"
 
 
 def test_memory_of_two_tensors_is_named() -> None:
     """Within the target, with the source, and where one lies inside of another."""
     target, source = (made_up_rank(Layout(tp=2, ep=2), 3) for _ in range(2))
     assert shared(places_of(target), places_of(source)) == []
-    (told,) = shared(places_of(with_tensor(target, output(source))), places_of(source))
-    assert told.count(NAME) == 2
+    (sentence,) = shared(places_of(with_tensor(target, output(source))), places_of(source))
+    assert sentence.count(NAME) == 2
     other = next(b.tensor for b in target if b.tensor.numel() > 48)
-    (told,) = shared(places_of(with_tensor(target, other[1:3])), places_of(source))
-    assert told.startswith("the target's ")
-    assert "and the target's " in told
+    (sentence,) = shared(places_of(with_tensor(target, other[1:3])), places_of(source))
+    assert sentence.startswith("the target's ")
+    assert "and the target's " in sentence

@@ -39,9 +39,9 @@ def test_cards(
     moved = [(b - a) / REFITS for a, b in zip(before, read_card(), strict=True)]
     check = models.verify()
     agree(check.ok, str(check))
-    told = all_gather_object_oob((world.info.host, *moved, ms))
+    ranks = all_gather_object_oob((world.info.host, *moved, ms))
     if world.rank == 0:
-        line = {"case": refit_case.id.test_id, "hosts": told}
+        line = {"case": refit_case.id.test_id, "hosts": ranks}
         with Path(os.environ["CARDS"]).open("a") as file:
             file.write(json.dumps(line) + "\n")
 

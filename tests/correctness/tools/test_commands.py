@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize("name", sorted(set(TOOLS) - {"bench"}))
 def test_every_help_has_an_example_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch.main([name, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"usage: refit-bench {name}")
-    assert f"\nexample:    refit-bench {name}" in told
-    assert f"\nexit codes: {TOOLS[name].exits}" in told
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: refit-bench {name}")
+    assert f"\nexample:    refit-bench {name}" in output
+    assert f"\nexit codes: {TOOLS[name].exits}" in output
     assert "2" in TOOLS[name].exits
 
 

@@ -33,8 +33,8 @@ def test_a_change_of_the_system_is_shown_in_place(tmp_path: Path, capsys: pytest
         env = environment(f"2030-01-0{night + 1}T00:00:00+00:00", torch="2.11" if night < 3 else "2.15")
         write_run(tmp_path / f"n{night}.jsonl", [case()], env=env)
     assert history.main(["s6", "--results", str(tmp_path)]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "system changed at 2030-01-04 (night): torch was '2.11' and is '2.15'" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "system changed at 2030-01-04 (night): torch was '2.11' and is '2.15'" in output
 
 
 def test_files_that_are_indexed_are_not_read_again(tmp_path: Path) -> None:

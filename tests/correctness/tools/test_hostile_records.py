@@ -78,7 +78,7 @@ def commands(folder: Path) -> list[tuple[Callable[[list[str]], int], list[str]]]
     ]
 
 
-def told(main: Callable[[list[str]], int], argv: list[str]) -> str:
+def ran(main: Callable[[list[str]], int], argv: list[str]) -> str:
     """All that a tool prints; it ends with 0, 1 or 2."""
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
@@ -95,7 +95,7 @@ def test_each_tool_takes_or_refuses_any_field(
     folder = tmp_path_factory.getbasetemp() / "hostile"
     write(folder, changes)
     for main, argv in commands(folder):
-        said = told(main, argv)
+        said = ran(main, argv)
         assert not HIDDEN.search(said), f"{main.__module__} prints hidden characters"
         assert "Traceback" not in said
 
@@ -107,5 +107,5 @@ def test_a_plan_takes_or_refuses_any_measured_rate(
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "hostile-rates"
     write(folder, changes)
-    said = told(plan.main, ["s6", "--fabric", str(folder / "night1.jsonl")])
+    said = ran(plan.main, ["s6", "--fabric", str(folder / "night1.jsonl")])
     assert "Traceback" not in said

@@ -100,18 +100,18 @@ def test_calibration_file_changes_the_floor(tmp_path: Path, capsys: pytest.Captu
 
 def test_tables_name_limits_and_placements(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["s2", "s6", "--placement"]) == 0
-    told = capsys.readouterr().out
-    assert "35,783 sends and receives in one NCCL group" in told
-    assert "--placement 0,8,1,9" in told
-    assert "stretch over 2 NVLink domains" in told
-    assert "nic_gbs: line rate" in told
+    output = capsys.readouterr().out
+    assert "35,783 sends and receives in one NCCL group" in output
+    assert "--placement 0,8,1,9" in output
+    assert "stretch over 2 NVLink domains" in output
+    assert "nic_gbs: line rate" in output
 
 
 def test_cost_is_printed_from_the_measured_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cost"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for ranks in ("8", "32", "128", "512"):
-        assert f"│ {ranks:>5} │" in told
+        assert f"│ {ranks:>5} │" in output
 
 
 def test_cost_is_measured_on_request() -> None:
@@ -162,14 +162,14 @@ def test_bad_input_is_one_sentence_and_code_2(
 
 def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--predict"]) == 0
-    told = capsys.readouterr().out
-    assert "PREDICTED ms on 8xH200: not measured" in told
-    assert "s6 s7 s1 s2 s3 s4 s5" in told
+    output = capsys.readouterr().out
+    assert "PREDICTED ms on 8xH200: not measured" in output
+    assert "s6 s7 s1 s2 s3 s4 s5" in output
     assert main(["s6", "--predict", "--json"]) == 0
     predictions = json.loads(capsys.readouterr().out)["predictions"]
     assert [p["order"] for p in predictions] == ["megatron", "best"]
     assert not any(p["measured"] for p in predictions)
-    assert "?: more ranks, or NICs, than were ever measured" in told
+    assert "?: more ranks, or NICs, than were ever measured" in output
     assert all("128 ranks (measured: at most 2)" in why for p in predictions for why in p["outside"].values())
 
 

@@ -93,11 +93,11 @@ def test_every_column_is_described(odd: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "sentence"),
     [("cases.xlsx", "must end in one of .csv"), ("none/cases.csv", "cannot be written: No such")],
 )
 def test_what_cannot_be_written_is_said(
-    odd: Run, output: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    odd: Run, output: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(odd.path), "-o", str(tmp_path / output)]) == 2
-    assert told in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err

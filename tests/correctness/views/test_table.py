@@ -199,9 +199,9 @@ def test_the_answer_hides_nothing_that_went_wrong() -> None:
     wrong = case("s1", status="failed", mismatches=7, reason="scrambled", engine="packed")
     broken = case("s2", status="failed", reason="the wire is cut", elements_verified=0)
     slow = case("s6", verdict="above", status="failed", judgement=["fail: above 40 ms"], reason="gate")
-    told = answer(Cases([wrong, broken, slow, skipped("s3"), case("s7", verdict="within")]))
-    assert told.startswith("2 of 4 exact, 1 WRONG, 2 failed, 1 skipped; ")
-    assert "1 within, 1 above the expected range" in told
+    said = answer(Cases([wrong, broken, slow, skipped("s3"), case("s7", verdict="within")]))
+    assert said.startswith("2 of 4 exact, 1 WRONG, 2 failed, 1 skipped; ")
+    assert "1 within, 1 above the expected range" in said
     assert answer(Cases([skipped("s3")])).startswith("nothing was run, 1 skipped. ")
 
 

@@ -131,11 +131,11 @@ def tokens(text: str) -> list[str]:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_markdown_has_the_same_structure_whatever_the_texts_say(text: str, tmp_path: Path) -> None:
     runs = [run_with(text, tmp_path), run_with("plain", tmp_path)]
-    told = [markdown([run]) for run in runs]
-    assert tokens(told[0]) == tokens(told[1])
+    pages = [markdown([run]) for run in runs]
+    assert tokens(pages[0]) == tokens(pages[1])
     compared = [comparison_markdown(compare([run], [run])) for run in runs]
     assert tokens(compared[0]) == tokens(compared[1])
-    assert not re.search(r"(?<!\\)://|www\.", told[0] + compared[0])
+    assert not re.search(r"(?<!\\)://|www\.", pages[0] + compared[0])
 
 
 @pytest.mark.parametrize("text", HOSTILE)

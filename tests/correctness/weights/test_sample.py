@@ -39,9 +39,9 @@ def test_weights_of_the_generation_before_are_called_stale(update: Update) -> No
     """Where a part changes, that part is looked for."""
     tensors = made_up_rank(*LAYOUTS[0])
     fill(tensors, 6, update)
-    told = look(tensors, update)
-    assert told
-    assert {problem.likely for problem in told} == {"stale: these are the weights of 1 generation ago"}
+    problems = look(tensors, update)
+    assert problems
+    assert {problem.likely for problem in problems} == {"stale: these are the weights of 1 generation ago"}
 
 
 def test_every_tensor_is_looked_at() -> None:
@@ -57,8 +57,8 @@ def test_every_tensor_is_looked_at() -> None:
 def test_what_comes_after_the_reading_is_late() -> None:
     tensors = made_up_rank(*LAYOUTS[0])
     poison(tensors)
-    told = look(tensors, then=lambda: fill(tensors, 7))
-    assert {p.likely for p in told} == {"late: the weights came after the refit had returned"}
+    problems = look(tensors, then=lambda: fill(tensors, 7))
+    assert {p.likely for p in problems} == {"late: the weights came after the refit had returned"}
 
 
 def test_other_strides_are_read_where_their_elements_lie() -> None:

@@ -33,8 +33,8 @@ def test_a_generation_changes_the_share_asked_for(share: float, generation: int)
     update = Update(share=share)
     changed = bits_at(generation, update) != bits_at(generation - 1, update)
     assert abs(float(changed.double().mean()) - share) <= spread(share) + 1e-6
-    told = changes(torch.arange(COUNT, dtype=torch.int32), seeds("w")[2], generation, update)
-    assert torch.equal(changed, told)
+    predicted = changes(torch.arange(COUNT, dtype=torch.int32), seeds("w")[2], generation, update)
+    assert torch.equal(changed, predicted)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.01])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fixtures.records import Run, read_run
 from fixtures.views.report.entries import newest_entries
 from fixtures.views.report.page import page
-from fixtures.views.report.shares import LABEL, Shares, apart, shares_figure, shares_of
+from fixtures.views.report.update_curve import LABEL, UpdateCurve, apart, update_curves, update_figure
 from tests.correctness.made_up_runs import case, environment, write_run
 
 
@@ -25,15 +25,15 @@ def run_of(folder: Path, *cases: Any) -> Run:
     return read_run(write_run(folder / "night.jsonl", cases, env=environment()))
 
 
-def curves(folder: Path, *cases: Any) -> list[Shares]:
-    return list(shares_of(newest_entries([run_of(folder, *cases)])))
+def curves(folder: Path, *cases: Any) -> list[UpdateCurve]:
+    return list(update_curves(newest_entries([run_of(folder, *cases)])))
 
 
 def test_the_curve_crosses_the_fastest_dense_engines_line(tmp_path: Path) -> None:
     (found,) = curves(
         tmp_path, at(0.1, 100), at(1, 1000), at(0.01, 10), at(1, 316.2278, "direct"), at(1, 500, "packed")
     )
-    assert [share for share, _ in found.curve] == [0.01, 0.1, 1]
+    assert [share for share, _ in found.points] == [0.01, 0.1, 1]
     assert {entry.key.engine for entry in found.dense} == {"direct", "packed"}
     assert found.crossover == pytest.approx(0.3162278, rel=1e-3)
     assert "faster from 32 % on" in found.sentence
@@ -79,11 +79,11 @@ def test_the_figure_is_in_the_page_and_its_places_follow_the_times(tmp_path: Pat
     assert "Time against the share of changed weights" in text
     assert "dashed: floor of what changed" in text
     (found,) = curves(tmp_path, *cases)
-    drawn = str(shares_figure(found))
+    drawn = str(update_figure(found))
     (curve,) = [
         part
         for part in re.findall(r"<line[^>]*>", drawn)
-        if "trend" in part and f"e{found.curve[0][1].style}" in part
+        if "trend" in part and f"e{found.points[0][1].style}" in part
     ]
     y1, y2 = (float(re.search(rf'{name}="([\d.]+)"', curve)[1]) for name in ("y1", "y2"))
     assert y1 > y2
