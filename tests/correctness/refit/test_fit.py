@@ -40,13 +40,14 @@ def test_scenario_6_on_two_gpus_keeps_all_layers() -> None:
 
 @pytest.mark.parametrize("gigabytes", [24, 40, 47, 64, 80, 141, 192, 288])
 @pytest.mark.parametrize("key", ["s1", "s4", "s6"])
-def test_as_many_layers_as_fit_into_memory(key: str, gigabytes: int) -> None:
+@pytest.mark.parametrize("snapshots", [False, True])
+def test_as_many_layers_as_fit_into_memory(key: str, gigabytes: int, snapshots: bool) -> None:
     free = gigabytes * 10**9 - reserved(gigabytes * 10**9)
-    fitted = fit(key, 8, gigabytes * 10**9)
-    assert rank_bytes(fitted.model, fitted.scenario) <= free
+    fitted = fit(key, 8, gigabytes * 10**9, snapshots=snapshots)
+    assert rank_bytes(fitted.model, fitted.scenario, snapshots=snapshots) <= free
     if fitted.model.num_layers < KIMI_K2.num_layers:
         more = fitted.twin.model(KIMI_K2).with_layers(fitted.model.num_layers + 1)
-        assert rank_bytes(more, fitted.scenario) > free
+        assert rank_bytes(more, fitted.scenario, snapshots=snapshots) > free
     else:
         assert gigabytes > 40
 
