@@ -57,6 +57,7 @@ def test_refit(
     recorder.verified(watch.check(), models.took_ms, **watch.facts)
 
     stage("profile")
+    models.renew(poisoned=False)
     recorder.profiled(engine)
     tracer.save(engine)
     report_to_benchmark(benchmark, samples.slowest, recorder.summary)

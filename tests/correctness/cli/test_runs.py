@@ -232,6 +232,14 @@ def test_a_resumed_run_shows_the_whole_run(tmp_path: Path) -> None:
     assert "s6 megatron gloo" in shown_at_the_end(second)
 
 
+def test_the_profile_moves_what_an_update_changed(tmp_path: Path) -> None:
+    """Phases and engine facts are those of a refit with new weights, like the timed ones."""
+    sizes = ("--ranks=2", "--iterations=1", "--warmup=0")
+    done = fork_suite(tmp_path, "--scenario=s6", "--engine=delta", "--update=0.02", *sizes)
+    assert done.code == 0, done.output
+    assert done.case("s6", "delta")["engine_facts"]["changed_words"] > 0
+
+
 def test_two_workers_keep_one_file(tmp_path: Path) -> None:
     """pytest-xdist: each case once in one record file, one table, one page, and the paths of both."""
     done = fork_suite(tmp_path, "-n2", "--ranks=2", "--scenario=s6,s7", *GLOO, "--iterations=1", "--warmup=0")
