@@ -9,7 +9,6 @@ from rich.console import Console
 
 from fixtures.bounds.delta import (
     MEASURED,
-    REFERENCE_COPY_GBS,
     DeltaRates,
     delta_bound,
     encoded_share,
@@ -60,13 +59,26 @@ def test_stages_are_scaled_to_the_fabric_and_one_gpus_add_up() -> None:
     matrix = np.array([[2 * gb, 3 * gb], [0, 0]])
     rates = rates_at(0.01, H100.copy_gbs)
     bound = delta_bound(wire_ms(one_link(100)), matrix, np.array([4 * gb, 0]), rates, 0.01)
-    slower = REFERENCE_COPY_GBS / H100.copy_gbs
-    scan, apply = MEASURED[MEASURED[:, 0] == 0.01][0, 1:] * slower
+    ((scan, apply),) = [
+        (scan * 3001 / H100.copy_gbs, apply * 3001 / H100.copy_gbs)
+        for share, scan, apply in MEASURED[3001]
+        if share == 0.01
+    ]
     assert bound.scan_ms == pytest.approx(3 * scan)
     assert bound.apply_ms == pytest.approx(3 * apply)
     assert bound.wire_ms == pytest.approx(100 * encoded_share(0.01))
     assert bound.device_ms == pytest.approx(3 * scan + 4 / H100.copy_gbs * 1e3)
     assert bound.ms == bound.device_ms
+
+
+@pytest.mark.parametrize(("fabric", "measured"), [("8xH100", 3001), ("8xH200", 4257), ("GB200-NVL72", 4257)])
+def test_rates_are_those_of_the_gpu_with_the_nearest_device_copy(fabric: str, measured: int) -> None:
+    copy = PRESETS[fabric].copy_gbs
+    for share, scan, apply in MEASURED[measured]:
+        rates = rates_at(share, copy)
+        assert (rates.scan_ms, rates.apply_ms) == pytest.approx(
+            (scan * measured / copy, apply * measured / copy)
+        )
 
 
 def test_a_source_is_read_once_for_several_targets() -> None:
