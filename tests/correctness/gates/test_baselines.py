@@ -273,3 +273,24 @@ def test_broken_baselines_are_one_sentence(tmp_path: Path, name: str) -> None:
 def test_committed_baselines_load() -> None:
     for path in (Path(__file__).resolve().parents[3] / "thresholds").glob("*.toml"):
         assert load_baseline(path).changes, path
+
+
+THRESHOLDS = Path(__file__).resolve().parents[3] / "thresholds"
+
+
+@pytest.mark.parametrize("path", sorted(THRESHOLDS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_committed_baseline_lets_the_runs_pass_that_it_is_made_from(path: Path) -> None:
+    baseline, judged = load_baseline(path), 0
+    change = baseline.changes[-1]
+    for name in change.runs:
+        run = read_run(THRESHOLDS.parent / "results" / "reference" / f"{change.when}-{name}.jsonl")
+        assert not baseline.differing(run.environment["identity"])
+        for record in run.cases:
+            if record.status == "passed":
+                word = judge(record, "baseline", baseline, run.environment, run.calibration).word
+                assert word == "pass", (name, record.id.label)
+                judged += 1
+                slower = replace(record, warm_ms=tuple(100 * ms for ms in record.warm_ms))
+                word = judge(slower, "baseline", baseline, run.environment, run.calibration).word
+                assert word == "fail", (name, record.id.label)
+    assert judged
