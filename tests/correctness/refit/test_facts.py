@@ -151,6 +151,18 @@ def test_ranks_that_share_a_gpu_have_its_floor_and_no_link() -> None:
     assert record.verdict_reason == "4 ranks share a GPU"
 
 
+def test_one_rank_has_the_floor_of_its_memory() -> None:
+    """Nothing crosses a link: all is read and written once on its GPU, by delta too."""
+    scenario = find_scenario("1:1:1:1:collocated:nccl:local")
+    settings = RunSettings(model="kimi-k2-mini", update=Update(share=0.01))
+    fit = resolve(scenario, "direct", "nvshmem", settings, Devices(kind="cuda", ranks=1, gpus=1))
+    facts = arriving(fit, RATES)
+    assert facts.bytes["in"] == (0,)
+    assert facts.floor_ms == pytest.approx(2 * facts.bytes["kept"][0] / 3000e6)
+    assert facts.floor_basis == "device copy at 3000.0 GB/s, measured in this run"
+    assert facts.delta_floor_ms == pytest.approx(facts.floor_ms)
+
+
 RATES = {"delta_scan_gbps": 1000.0, "delta_apply_gbps": 4000.0, "device_copy_gbps": 3000.0}
 
 
