@@ -219,6 +219,17 @@ def test_too_few_ranks_skip_with_both_numbers(spoiled: SuiteRun) -> None:
             assert (case["cold_ms"], case["warm_ms"], case["mismatches"]) == (None, [], 0)
 
 
+def test_32_real_ranks_are_exact(tmp_path: Path) -> None:
+    """A quarter of scenario 6's ranks, all at work, and scenario 2 with eight to spare."""
+    cases = ("--scenario=s2", "--scenario=s6", "--engine=packed")
+    done = fork_suite(tmp_path, "--ranks=32", *cases, "--iterations=1", "--warmup=0")
+    assert done.code == 0, done.output
+    assert [case["ranks"] for case in done.cases] == [24, 32]
+    for case in done.cases:
+        assert (case["status"], case["mismatches"]) == ("passed", 0)
+        assert case["elements_verified"] == elements_of_target(case)
+
+
 def test_a_resumed_run_shows_the_whole_run(tmp_path: Path) -> None:
     options = ("--ranks=2", "--iterations=1", "--warmup=0", "--method=gloo")
     first = fork_suite(tmp_path, "--scenario=s6", "--engine=megatron", *options)
