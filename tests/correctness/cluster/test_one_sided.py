@@ -11,6 +11,7 @@ import pytest
 from fixtures.cluster.hosts import Hosts, running_hosts, why_no_hosts
 from tests.correctness.patience import PATIENCE_S
 
+REFITS = 20
 RANKS = """
 import json, multiprocessing, os, sys
 import torch, torch.distributed as dist
@@ -22,9 +23,10 @@ def main(rank):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method="tcp://node1:29000", rank=rank, world_size=4)
     engine = DirectEngine(method="nixl", planner=synthetic_plan)
-    answer = refitted(engine, find_scenario(sys.argv[2]), 4, times=3)
-    moved = {key: answer["facts"][key] for key in ("paths", "bytes_out")} | {"wrong": answer["wrong"]}
-    print(json.dumps(moved | {"rank": rank, "transport": engine.transport}), flush=True)
+    answer = refitted(engine, find_scenario(sys.argv[2]), 4, times=int(sys.argv[3]))
+    far = sum(s.segments.nbytes for p, s in engine._streams.outgoing.items() if (p < 2) != (rank < 2))
+    found = {"rank": rank, "wrong": answer["wrong"], "paths": answer["facts"]["paths"], "far": far}
+    print(json.dumps(found), flush=True)
     dist.barrier()
     os._exit(0)
 
@@ -41,7 +43,7 @@ def refit_between(hosts: Hosts, key: str) -> list[dict[str, Any]]:
     """Two ranks on each of two hosts; what they say, by rank."""
     started = [
         subprocess.Popen(
-            hosts[f"node{host + 1}"].command(sys.executable, "-c", RANKS, str(2 * host), key),
+            hosts[f"node{host + 1}"].command(sys.executable, "-c", RANKS, str(2 * host), key, str(REFITS)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -57,16 +59,17 @@ def refit_between(hosts: Hosts, key: str) -> list[dict[str, Any]]:
 
 @pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="nixl is not installed")
 @pytest.mark.parametrize("key", ["s2", "s6"])
-def test_refits_between_two_hosts_are_exact(key: str) -> None:
+def test_refits_between_two_hosts_are_exact_and_cross_the_network(key: str) -> None:
     if reason := why_no_hosts():
         pytest.skip(reason)
     with running_hosts(2) as hosts:
         answers = refit_between(hosts, key)
         traffic = hosts.traffic()
-    far = {p for a in answers for p in a["paths"] if (int(p) < 2) != (a["rank"] < 2)}
-    assert far
     for answer in answers:
-        assert answer["wrong"] == [0, 0, 0]
+        assert answer["wrong"] == [0] * REFITS
         for peer, path in answer["paths"].items():
             assert path == ("process-vm" if (int(peer) < 2) == (answer["rank"] < 2) else "nixl")
-    assert traffic["node1"].out > 0
+    for host in (0, 1):
+        planned = REFITS * sum(answer["far"] for answer in answers[2 * host : 2 * host + 2])
+        assert planned <= traffic[f"node{host + 1}"].out
+    assert any(answer["far"] for answer in answers)

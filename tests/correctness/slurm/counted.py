@@ -2,6 +2,7 @@
 
 python -m tests.correctness.slurm.counted 40mbit prints the table of docs/slurm.md, measured here: four hosts
 of two ranks at that rate, the seven scenarios with kimi-k2-mini in Megatron's order and in the best one.
+A second word, nixl, has direct write one-sided instead of packed send over gloo.
 """
 
 import json
@@ -23,6 +24,10 @@ from tests.correctness.slurm.conftest import a_project, submit
 
 NODES, TASKS = 4, 2
 
+type Ways = tuple[str, str]
+PACKED, ONE_SIDED = ("packed", "gloo"), ("direct", "nixl")
+"""Engine and method."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
@@ -38,9 +43,12 @@ class Counted:
         return float(self.planned.max()) * 8e3 / bits_per_s
 
 
-def count(cluster: Cluster, folder: Path, keys: Sequence[str], placement: str) -> list[Counted]:
-    """Refit these scenarios with the packed engine on the cluster's first hosts and read the cards."""
-    project = a_project(folder / f"project-{placement}", "cards.py", "refit")
+def count(
+    cluster: Cluster, folder: Path, keys: Sequence[str], placement: str, ways: Ways = PACKED
+) -> list[Counted]:
+    """Refit these scenarios on the cluster's first hosts and read the cards."""
+    engine, method = ways
+    project = a_project(folder / f"project-{placement}-{engine}", "cards.py", "refit")
     cards = project / "cards.jsonl"
     job = submit(
         cluster,
@@ -49,21 +57,22 @@ def count(cluster: Cluster, folder: Path, keys: Sequence[str], placement: str) -
         REFIT_TESTS=str(project),
         REFIT_MODEL="kimi-k2-mini",
         REFIT_SCENARIOS=";".join(keys),
-        REFIT_ENGINES="packed",
+        REFIT_ENGINES=engine,
+        REFIT_METHODS=method,
         REFIT_PYTEST_ARGS=f"--placement {placement}",
         CARDS=str(cards),
     )
     ended = job.wait()
     assert (ended.state, ended.exit_code) == ("COMPLETED", 0), ended.output
     lines = map(json.loads, cards.read_text().splitlines())
-    return [_counted(key, placement, line) for key, line in zip(keys, lines, strict=True)]
+    return [_counted(key, placement, ways, line) for key, line in zip(keys, lines, strict=True)]
 
 
-def _counted(key: str, placement: str, line: dict) -> Counted:
+def _counted(key: str, placement: str, ways: Ways, line: dict) -> Counted:
     scenario = next(s for s in SCENARIOS if s.key == key)
     devices = Devices(kind="cpu", ranks=NODES * TASKS, ranks_per_node=TASKS)
     settings = RunSettings(model="kimi-k2-mini", placement=placement, engine_options=EngineOptions())
-    case = resolve(scenario, "packed", "gloo", settings, devices)
+    case = resolve(scenario, *ways, settings, devices)
     assert case.id.test_id == line["case"]
     matrix = planned_bytes(case.scenario, case.model)
     node = np.arange(NODES * TASKS) // TASKS
@@ -77,15 +86,16 @@ def _counted(key: str, placement: str, line: dict) -> Counted:
     return Counted(case=case, planned=np.array(planned), counted=np.array(counted), ms=slowest)
 
 
-def main(rate: str) -> None:
+def main(rate: str, method: str = PACKED[1]) -> None:
     """Print the table."""
+    ways = ONE_SIDED if method in ONE_SIDED else PACKED
     bits = float(rate.removesuffix("mbit")) * 1e6
     print("| case | planned MB | counted MB | more | fullest card needs ms | measured ms |")
     print("|---|---:|---:|---:|---:|---:|")
     with running(NODES, rate) as cluster, tempfile.TemporaryDirectory() as folder:
         collocated = [s.key for s in SCENARIOS if s.collocated]
-        everything = count(cluster, Path(folder), [s.key for s in SCENARIOS], "megatron")
-        everything += count(cluster, Path(folder), collocated, "best")
+        everything = count(cluster, Path(folder), [s.key for s in SCENARIOS], "megatron", ways)
+        everything += count(cluster, Path(folder), collocated, "best", ways)
     for one in everything:
         scenario = one.case.scenario
         name = f"{one.case.id.name} {scenario.source} to {scenario.target}"
@@ -96,4 +106,4 @@ def main(rate: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,5 +1,6 @@
 """Jobs on nodes that fail like nodes: one loses its power, one is slow; bytes are counted on the cards."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from fixtures.cluster.slurm import Cluster, running, why_not
 from fixtures.views.report.spread import rank_spread
 from tests.correctness.slurm.conftest import submit
-from tests.correctness.slurm.counted import count
+from tests.correctness.slurm.counted import ONE_SIDED, count
 
 pytestmark = pytest.mark.slurm
 
@@ -56,3 +57,11 @@ def test_cards_count_what_was_planned(cluster: Cluster, tmp_path: Path) -> None:
     usual, best = everything[-2:]
     assert best.planned.sum() < 0.7 * usual.planned.sum()
     assert best.counted.sum() < 0.8 * usual.counted.sum()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="nixl is not installed")
+def test_one_sided_writes_cross_the_network(cluster: Cluster, tmp_path: Path) -> None:
+    """Between nodes NIXL carries every planned byte; within a node nothing reaches the card."""
+    for one in count(cluster, tmp_path, ["s2", "s6"], "megatron", ONE_SIDED):
+        assert (one.counted >= one.planned).all(), one
+        assert (one.counted <= 1.2 * one.planned + 200_000).all(), one
