@@ -14,10 +14,10 @@ from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenarios
 from fixtures.cases.updates import parse_update
-from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, measure_ladder
+from fixtures.megatron_plan.cold_plan import committed_rows, measure_ladder
 from fixtures.planning.delta_table import deltas_json, print_deltas
 from fixtures.planning.figure import draw_traffic
-from fixtures.planning.predict import MIN_CASES, Fitted, Way, fit, measured_cases, predict
+from fixtures.planning.predict import Fitted, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
 from fixtures.planning.tables import (
@@ -28,6 +28,8 @@ from fixtures.planning.tables import (
     print_quality,
     print_replayed,
 )
+from fixtures.planning.unpredicted import MIN_CASES, Way, sentence, unpredicted
+from fixtures.records import RecordError, Run, read_runs, reference_runs
 
 EXACT_MOE_LAYERS = 3
 """MoE layers of the narrow model that --exact plans with all experts, unless --num-layers says otherwise."""
@@ -68,7 +70,8 @@ def main(argv: list[str]) -> int:
         if options.exact:
             return _exact(options)
         plans = _plans(options)
-        fitted = _fitted(options.runs or [], plans) if options.predict else {}
+        runs = _runs(options.runs or []) if options.predict else []
+        fitted = _fitted(runs, plans) if options.predict else {}
         share = parse_update(options.update).share if options.update else None
         if options.figure:
             draw_traffic(plans, options.figure)
@@ -76,7 +79,7 @@ def main(argv: list[str]) -> int:
     except CaseError as error:
         print(error, file=sys.stderr)
         return 2
-    _show(plans, fitted, share, options)
+    _show(plans, fitted, sentence(unpredicted(runs)), share, options)
     return 0
 
 
@@ -101,15 +104,16 @@ def _order(text: str) -> tuple[int, ...]:
         raise CaseError(f"placement must be best or ranks like 0,2,1,3, not {text!r}") from None
 
 
-def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
-    """Engines fitted to the named runs, else to the committed ones."""
-    from fixtures.records import RecordError, read_runs
-
-    committed = sorted(map(str, COMMITTED.parent.glob("*.jsonl")))
+def _runs(sources: list[str]) -> list[Run]:
+    """The named runs, else the committed ones."""
     try:
-        runs = read_runs(sources or committed)
+        return read_runs(sources) if sources else reference_runs()
     except RecordError as error:
         raise CaseError(str(error)) from None
+
+
+def _fitted(runs: list[Run], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
+    """Every engine with enough cases in the runs."""
     fitted = fit(measured_cases(runs, plans[0].fabric))
     if not fitted:
         raise CaseError(f"no engine has {MIN_CASES} passed cases on GPUs in these runs to predict from")
@@ -117,13 +121,18 @@ def _fitted(sources: list[str], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
 
 
 def _show(
-    plans: list[ScenarioPlan], fitted: dict[Way, Fitted], share: float | None, options: argparse.Namespace
+    plans: list[ScenarioPlan],
+    fitted: dict[Way, Fitted],
+    without: str,
+    share: float | None,
+    options: argparse.Namespace,
 ) -> None:
     if options.json:
         predicted = [prediction_json(p) for p in predict(plans, fitted)] if fitted else None
         fabric = fabric_json(plans[0].fabric)
+        unsaid = {"without_prediction": without} if fitted else {}
         scenarios = [as_json(plan) for plan in plans]
-        said = {"fabric": fabric, "scenarios": scenarios, "predictions": predicted}
+        said = {"fabric": fabric, "scenarios": scenarios, "predictions": predicted, **unsaid}
         if share is not None:
             said["deltas"] = [deltas_json(plan, share) for plan in plans]
         print(json.dumps(said, indent=1))
@@ -134,7 +143,7 @@ def _show(
     if options.placement == "best":
         print_placements(plans, console)
     if fitted:
-        print_predictions(plans, fitted, console)
+        print_predictions(plans, fitted, without, console)
     if share is not None:
         print_deltas(plans, share, console)
     print_fabric(plans[0].fabric, console)

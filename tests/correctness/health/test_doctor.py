@@ -94,10 +94,17 @@ def test_a_planted_problem_is_found_and_nothing_else(name: str) -> None:
     assert {finding.what for finding in problems(machine, key)} == {what}
 
 
+def test_a_method_whose_time_no_prediction_tells_is_noted() -> None:
+    newer = replace(FIT, methods=(*FIT.methods, "nccl_m2n"))
+    (note,) = [f for f in examine(newer, find_scenario("8:8:8:4:non-collocated:nccl_m2n")) if f.level != "ok"]
+    assert (note.what, note.level) == ("prediction", "note")
+    assert note.found.endswith("cases of all weights measured on GPUs: megatron nccl_m2n (0)")
+
+
 def test_every_check_has_a_planted_fault() -> None:
     planted = {id(check) for check in CHECKS if any(_levels(check, *case[:2]) for case in PLANTED.values())}
     silent = [check.__name__ for check in CHECKS if id(check) not in planted]
-    assert silent == ["_nccl", "_memory", "_limits"], "these only make notes"
+    assert silent == ["_prediction", "_nccl", "_memory", "_limits"], "these only make notes"
 
 
 RUNS: dict[str, tuple[Machine, str, str]] = {

@@ -19,6 +19,7 @@ from fixtures.planning.predict import (
 )
 from fixtures.planning.ranking import rank_by_floor, rank_by_prediction, reasons
 from fixtures.planning.summary import plan_scenario
+from fixtures.planning.unpredicted import sentence, unpredicted
 from fixtures.records.reader import Run
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import case
@@ -133,6 +134,27 @@ def test_cases_of_a_run_carry_the_terms_of_their_twin_and_calibration() -> None:
 )
 def test_what_says_nothing_of_a_gpu_is_left_out(run: Run) -> None:
     assert measured_cases([run], PRESETS["8xH200"]) == []
+
+
+def test_what_is_not_predicted_is_told_with_how_often_it_was_measured() -> None:
+    """Another twin counts, and an update where all bytes move all the same; the same case again does not."""
+    nixl = {"engine": "megatron", "transport": "nixl"}
+    runs = [
+        run_of(a_case(**nixl)),
+        run_of(a_case(**nixl)),
+        run_of(a_case(**nixl, twin=[4, 4], options={"update": "0.01"})),
+        run_of(a_case(**nixl, twin=[2, 2], options={"ranks-per-gpu": "2"})),
+        run_of(a_case(**nixl, twin=[2, 2], status="failed")),
+        run_of(a_case(**nixl, twin=[2, 2], moved_bytes=0)),
+        run_of(a_case(**nixl, twin=[2, 2]), devices=0),
+    ]
+    ways = unpredicted(runs)
+    assert (ways["megatron", "nixl"], ways["megatron", "nccl_m2n"]) == (2, 0)
+    assert "megatron nixl (2), megatron nccl_m2n (0)" in sentence(ways)
+    third = run_of(a_case(**nixl, twin=[2, 2]))
+    assert ("megatron", "nixl") not in unpredicted([*runs, third])
+    assert ("megatron", "nixl") in fit(measured_cases([*runs, third], PRESETS["8xH200"]))
+    assert sentence({}) == ""
 
 
 def test_rankings_differ_from_the_expected_one_with_a_reason() -> None:

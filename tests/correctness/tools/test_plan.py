@@ -165,8 +165,11 @@ def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -
     output = capsys.readouterr().out
     assert "PREDICTED ms on 8xH200: not measured" in output
     assert "s6 s7 s1 s2 s3 s4 s5" in output
+    assert "megatron nccl_m2n (0)" in " ".join(output.split())
     assert main(["s6", "--predict", "--json"]) == 0
-    predictions = json.loads(capsys.readouterr().out)["predictions"]
+    document = json.loads(capsys.readouterr().out)
+    predictions = document["predictions"]
+    assert "megatron nccl_m2n (0)" in document["without_prediction"]
     assert [p["order"] for p in predictions] == ["megatron", "best"]
     assert not any(p["measured"] for p in predictions)
     assert "?: more ranks, or NICs, than were ever measured" in output
