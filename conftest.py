@@ -3,15 +3,17 @@
 import logging
 import os
 import sys
-from pathlib import Path
+
+from fixtures.cases.checkout import use_checkout
+from fixtures.cases.errors import CaseError
 
 if sys.version_info < (3, 12):  # noqa: UP036 (a bare pytest may be started with any interpreter)
     raise SystemExit(f"megatron-core 0.19 needs Python >= 3.12, this is {sys.version.split()[0]}")
 
-if checkout := os.environ.get("MEGATRON"):  # a checkout of Megatron-LM instead of the installed wheel
-    if not (Path(checkout) / "megatron" / "core" / "package_info.py").is_file():
-        raise SystemExit(f"MEGATRON is {checkout!r}, where there is no megatron/core")
-    sys.path.insert(0, str(Path(checkout).resolve()))
+try:
+    use_checkout()
+except CaseError as error:
+    raise SystemExit(str(error)) from None
 
 # counting GPUs through NVML leaves the driver untouched, so that ranks can still be forked (fixtures/ranks)
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+from fixtures.cases.checkout import use_checkout
+from fixtures.cases.errors import CaseError
 from fixtures.documents.commands import SCRIPT, TOOLS
 
 
@@ -30,6 +32,11 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     if argv[0] not in TOOLS:
         print(f"unknown command {argv[0]!r}; known: {', '.join(sorted(TOOLS))}", file=sys.stderr)
+        return 2
+    try:
+        use_checkout()
+    except CaseError as error:
+        print(error, file=sys.stderr)
         return 2
     module = importlib.import_module(f"tools.{argv[0].replace('-', '_')}")
     try:
