@@ -37,11 +37,13 @@ exact: setup
 	CUDA_VISIBLE_DEVICES= $(PY) -m pytest tests/perf --ranks 128 --twin 1,1 --model kimi-k2-mini --warmup 0 \
 	  --iterations 1 --deadline 900 -k 'not nixl' $(EXACT:%=--scenario %) $(EXACT_ENGINES:%=--engine %) $(ARGS)
 
-# the users' batch job, all seven scenarios, on a Slurm of hosts of this machine; tasks share what they import
+# the users' batch job, all seven scenarios (REFIT_SCENARIOS="s2;s6": some), on a Slurm of hosts of this machine;
+# tasks share what they import
 HOSTS ?= 16
 TASKS ?= 2
+REFIT_ENGINES ?= packed
 cluster: setup
-	REFIT_MODEL=kimi-k2-mini REFIT_ENGINES=packed REFIT_WARMUP=0 REFIT_ITERATIONS=1 \
+	REFIT_MODEL=kimi-k2-mini REFIT_ENGINES="$(REFIT_ENGINES)" REFIT_WARMUP=0 REFIT_ITERATIONS=1 \
 	  REFIT_PYTEST_ARGS="--deadline 900" $(PY) -m tools cluster --hosts $(HOSTS) sbatch --wait \
 	  --nodes=$(HOSTS) --ntasks-per-node=$(TASKS) benchmark_refit_kimi_k2.sh $(ARGS)
 

@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
             said = f"{options.hosts} hosts are up after {time.monotonic() - began:.0f} s"
             print(f"{said}: node1 to node{options.hosts}", file=sys.stderr)
             command = options.command or [os.environ.get("SHELL", "sh")]
-            environ = cluster.environ | ON_CPU | {"REFIT_PYTHON": str(python)}
+            chosen = {name: value for name, value in os.environ.items() if name.startswith("REFIT_")}
+            environ = cluster.environ | chosen | ON_CPU | {"REFIT_PYTHON": str(python)}
             return subprocess.call(cluster.hosts[HEAD].command(*command), env=environ)
     except HostsError as error:
         print(error, file=sys.stderr)

@@ -1,13 +1,17 @@
 """Jobs on nodes that fail like nodes: one loses its power, one is slow; bytes are counted on the cards."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fixtures.cluster.slurm import Cluster, running, why_not
 from fixtures.views.report.spread import rank_spread
-from tests.correctness.slurm.conftest import submit
+from tests.correctness.patience import PATIENCE_S
+from tests.correctness.slurm.conftest import ROOT, submit
 from tests.correctness.slurm.counted import ONE_SIDED, count
 
 pytestmark = pytest.mark.slurm
@@ -65,3 +69,15 @@ def test_one_sided_writes_cross_the_network(cluster: Cluster, tmp_path: Path) ->
     for one in count(cluster, tmp_path, ["s2", "s6"], "megatron", ONE_SIDED):
         assert (one.counted >= one.planned).all(), one
         assert (one.counted <= 1.2 * one.planned + 200_000).all(), one
+
+
+def test_the_command_hands_on_what_was_chosen_and_the_exit_code() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    said = 'echo "$REFIT_SCENARIOS on $(hostname): $(sinfo --noheader --format=%D) node"; exit 3'
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "cluster", "--hosts", "1", "sh", "-c", said],
+        cwd=ROOT, env=os.environ | {"REFIT_SCENARIOS": "s2;s6"}, timeout=PATIENCE_S,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "s2;s6 on head: 1 node\n"), done.stderr
