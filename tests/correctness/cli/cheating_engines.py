@@ -252,7 +252,7 @@ class NaNs(Cheat):
 
 
 class SlowClock(Cheat):
-    """Slows the clocks that it can reach by a thousand, for itself and whoever comes after."""
+    """Slows the clocks that it can reach by a million, for itself and whoever comes after."""
 
     def prepare(self, pair: ModelPair) -> None:
         """Patch, the suite's own reference too."""
@@ -260,7 +260,7 @@ class SlowClock(Cheat):
 
         super().prepare(pair)
         real = time.perf_counter
-        time.perf_counter = stopwatch._now = lambda: real() / 1000  # type: ignore[assignment]
+        time.perf_counter = stopwatch._now = lambda: real() / 1e6  # type: ignore[assignment]
 
     def cheat(self) -> None:
         """Work: the time is what it falsifies."""

@@ -254,10 +254,10 @@ def test_rank_0_listens_where_it_must_and_no_longer(
 ) -> None:
     folder = project(test_inner=LIGHT)
     asked = two_hosts(free_port) if hosts == 2 else [slurm(rank, 2, free_port) for rank in (0, 1)]
-    environments = [inner_environment(**env, PAUSE="60") for env in asked]
+    environments = [inner_environment(**env, PAUSE=str(2 * PATIENCE_S)) for env in asked]
     with started(folder, environments) as processes:
         log = folder / "logs" / "rank000.log"
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not log.exists() and time.monotonic() < until:
             time.sleep(0.05)
         assert listening(processes[0].pid) == ({"127.0.0.1"} if hosts == 2 else set())
@@ -273,20 +273,18 @@ def test_a_process_killed_before_all_met_is_missed_at_once(
         def pytest_collection_modifyitems():
             if os.environ["SLURM_PROCID"] == os.environ["VICTIM"]:
                 pathlib.Path("here").touch()
-                time.sleep(100)
+                time.sleep(3600)
     """
     folder = project(conftest=slow, test_inner=LIGHT)
     environments = [inner_environment(**slurm(rank, 2, free_port, VICTIM=str(victim))) for rank in (0, 1)]
     with started(folder, environments) as processes:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not (folder / "here").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        start = time.monotonic()
         processes[victim].kill()
         code, text = outputs([processes[1 - victim]])[0]
     assert code != 0
     assert f"pytest process {processes[victim].pid} ended before all had met" in text
-    print(f"missed within {time.monotonic() - start:.1f} s")
 
 
 LOST = """
@@ -366,7 +364,7 @@ def test_contradictory_ranks_are_named(
     folder = project(test_inner=LIGHT)
     second = inner_environment(**slurm(1, 2, free_port, **change))
     environments = [inner_environment(**slurm(0, 2, free_port)), second]
-    with started(folder, environments, "--deadline=collect=10") as processes:
+    with started(folder, environments, "--deadline=collect=60") as processes:
         ended = outputs(processes)
     assert all(code != 0 for code, _ in ended), ended
     assert any(sentence in text for _, text in ended), ended

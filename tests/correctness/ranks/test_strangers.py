@@ -17,10 +17,11 @@ import pytest
 from fixtures.ranks.address import Meeting, Unreachable, connect, listen
 from fixtures.ranks.channel import Channel
 from fixtures.ranks.data import encode
-from fixtures.ranks.desk import CROWD, Desk
+from fixtures.ranks.desk import CROWD, PROVE_S, Desk
 from fixtures.ranks.followers import Followers, Unfit, gather_followers
 from fixtures.ranks.messages import KNOWN, CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
 from fixtures.ranks.wire import ANSWER, NONCE, PROOF, Proofs
+from tests.correctness.patience import PATIENCE_S
 
 KEY = b"k" * 32
 
@@ -30,6 +31,20 @@ def entry(rank: int) -> Enroll:
     return Enroll(
         rank=rank, world_size=2, local_rank=0, local_world_size=1, host="here", pid=os.getpid(), items=("a",)
     )
+
+
+class Clock:
+    """The clock of one module under test: `ahead_s` of the machine's, and any sleep makes it late."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self.ahead_s
+
+    def sleep(self, _seconds: float) -> None:
+        """Past any deadline."""
+        self.ahead_s += 2 * PATIENCE_S
 
 
 def opened(key: bytes = KEY) -> tuple[Meeting, Desk]:
@@ -49,10 +64,10 @@ def desk() -> Iterator[Desk]:
 def caller(desk: Desk) -> socket.socket:
     """A connection that has proved nothing."""
     meeting = desk.meeting
-    return socket.create_connection((meeting.hosts[0], meeting.ports[0]), timeout=10)
+    return socket.create_connection((meeting.hosts[0], meeting.ports[0]), timeout=PATIENCE_S)
 
 
-def enrolled(desk: Desk, patience_s: float = 60.0) -> tuple[Followers, Channel]:
+def enrolled(desk: Desk, patience_s: float = PATIENCE_S) -> tuple[Followers, Channel]:
     """Rank 0 and an honest rank 1 meet at this desk: what rank 0 knows, and rank 1's channel."""
     found: list[Channel] = []
 
@@ -212,8 +227,11 @@ def test_enrolment_survives_200_connections(desk: Desk, monkeypatch: pytest.Monk
 
 def test_strangers_alone_are_counted_and_end_in_time(desk: Desk) -> None:
     strangers = [garbage(desk) for _ in range(3)]
-    with pytest.raises(Unfit, match=r"rank 1 of 2 never arrived within 1 s.*3 connections that could not"):
-        gather_followers(desk, entry(0), 1.0)
+    with served(desk):
+        while desk.turned_away < len(strangers):
+            time.sleep(0.01)
+    with pytest.raises(Unfit, match=r"rank 1 of 2 never arrived within 0.1 s.*3 connections that could not"):
+        gather_followers(desk, entry(0), 0.1)
     for sock in strangers:
         sock.close()
 
@@ -243,10 +261,12 @@ def test_one_handshake_does_not_open_another(desk: Desk) -> None:
 
 
 def test_silence_is_shown_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fixtures.ranks.desk.PROVE_S", 0.3)
+    clock = Clock()
+    monkeypatch.setattr("fixtures.ranks.desk.time", clock)
     with served(desk):
         quiet, (mute, _) = caller(desk), proven(desk)
         whole(quiet, NONCE)
+        clock.ahead_s = PROVE_S
         for sock in (quiet, mute):
             with pytest.raises(OSError):
                 whole(sock, 1)
@@ -309,7 +329,7 @@ def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> Non
     followers, channel = enrolled(desk)
     channel._sock.setblocking(True)
     channel._sock.sendall(b"nonsense" * 8)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     heard: list[object] = []
     while not heard and time.monotonic() < deadline:
         heard = followers.hear(1, 0)
@@ -321,7 +341,7 @@ def test_what_only_a_launch_says_passes(desk: Desk) -> None:
     followers, channel = enrolled(desk)
     channel.send(FromRank(incarnation=3, message=Hello(pid=7)))
     channel.send(CaseOver(merged=()))  # not an agent's to say: ignored
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     heard: list[object] = []
     while not heard and time.monotonic() < until:
         heard = followers.hear(1, 3)
@@ -359,17 +379,21 @@ def test_a_false_rank_0_is_passed_by(desk: Desk, answer: Callable[[socket.socket
     false = server.getsockname()[1]
     both = Meeting(hosts=("127.0.0.1",), ports=(false, desk.meeting.ports[0]), key=KEY)
     with served(desk):
-        channel, at = connect(lambda: both, KNOWN, time.monotonic() + 60)
+        channel, at = connect(lambda: both, KNOWN, time.monotonic() + PATIENCE_S)
     assert at.ports == desk.meeting.ports
     channel.close()
     server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_false_rank_0_alone_gets_nobody() -> None:
+def test_a_false_rank_0_alone_gets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tries to come asks every address, rests and asks again until it is too late: here, one rest."""
+    clock = Clock()
+    monkeypatch.setattr("fixtures.ranks.address.time", clock)
+    monkeypatch.setattr("fixtures.ranks.address._PATIENCE_S", PATIENCE_S)
     server = false_rank_zero(claims)
     meeting = Meeting(hosts=("127.0.0.1",), ports=(server.getsockname()[1],), key=KEY)
     with pytest.raises(Unreachable, match="does not know the launch's secret"):
-        connect(lambda: meeting, KNOWN, time.monotonic() + 1)
+        connect(lambda: meeting, KNOWN, clock.monotonic() + PATIENCE_S)
     server.shutdown(socket.SHUT_RDWR)
 
 
@@ -392,7 +416,7 @@ def test_the_store_serves_ranks_and_nobody_else(desk: Desk) -> None:
         assert (store.num_keys(), store.delete_key("c"), store.delete_key("c")) == (3, True, False)
         late = threading.Timer(0.2, lambda: other.set("late", b"\0"))
         late.start()
-        store.wait(["late", "a"], timedelta(seconds=60))
+        store.wait(["late", "a"], timedelta(seconds=PATIENCE_S))
         with pytest.raises(dist.DistStoreError, match=r"the store had no never within 0.2 s"):
             store.wait(["never"], timedelta(seconds=0.2))
         assert store.get("late") == b"\0"
