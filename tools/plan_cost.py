@@ -19,8 +19,7 @@ from fixtures.cases.inventory import KIMI_K2, ModelSpec
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.cases.shards import Shard, shards_of
-from fixtures.engines.own_plan import own_plan
-from fixtures.engines.plan import _by_peer
+from fixtures.engines.plan import _by_peer, own_plan
 from fixtures.megatron_plan.cold_plan import committed_rows, ladder
 from fixtures.models.bind import DTYPES, local_name
 from fixtures.timing.stopwatch import no_garbage_collected

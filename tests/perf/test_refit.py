@@ -12,12 +12,10 @@ from fixtures.ranks.world import World
 from fixtures.refit.case import RunSettings
 from fixtures.refit.case_models import CaseModels
 from fixtures.refit.places import moved
-from fixtures.refit.recorder import Recorder
-from fixtures.refit.tracer import Tracer
+from fixtures.refit.recorder import Recorder, Tracer
 from fixtures.refit.watch import Watch
-from fixtures.timing.benchmarking import report_to_benchmark
 from fixtures.timing.memory import MemoryMeter
-from fixtures.timing.stopwatch import Stopwatch
+from fixtures.timing.stopwatch import Stopwatch, report_to_benchmark
 
 
 @pytest.mark.distributed

@@ -7,8 +7,7 @@ from torch import nn
 
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.engines.base import EngineError
-from fixtures.engines.own_plan import near_plan, own_plan
-from fixtures.engines.plan import RankPlan, Transfer, megatron_plan, streams_of
+from fixtures.engines.plan import RankPlan, Transfer, megatron_plan, near_plan, own_plan, streams_of
 from fixtures.engines.repairs import apply_repairs
 from fixtures.ranks.world import World
 from tests.correctness.small_pairs import agree_on, small_case, small_pair

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.ranks import flight
-from fixtures.ranks.deadlines import Clocks, Deadlines
+from fixtures.ranks.case import Clocks, Deadlines
 from fixtures.ranks.messages import PhaseReport, RankStacks, StacksAndLogs
 from fixtures.ranks.outcome import merge, ranks_text
 from fixtures.ranks.result import CaseResult, Trouble
-from fixtures.ranks.stacks import digest, known_trap, standing
+from fixtures.ranks.stacks import arm_recorder, ask_recorders, collect_records, digest, known_trap, standing
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
 TORCH = "/site-packages/torch/distributed"
@@ -188,7 +187,7 @@ def test_clocks_rearm_on_stages_and_rest_while_a_rank_waits() -> None:
 
 def test_the_flight_recorder_is_asked_through_its_pipe(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
-    flight.arm(environ, tmp_path, tmp_path, os.getpid())
+    arm_recorder(environ, tmp_path, tmp_path, os.getpid())
     pipe = Path(f"{environ['TORCH_NCCL_DEBUG_INFO_PIPE_FILE']}3.pipe")
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -201,9 +200,9 @@ def test_the_flight_recorder_is_asked_through_its_pipe(tmp_path: Path) -> None:
     thread = threading.Thread(target=torch)
     thread.start()
     since = time.time() - 1
-    asked = flight.ask(tmp_path, {3: os.getpid(), 4: os.getpid()})
+    asked = ask_recorders(tmp_path, {3: os.getpid(), 4: os.getpid()})
     thread.join()
     assert asked == {3}, "rank 4 has no NCCL group and so no pipe"
-    assert flight.collect(asked, tmp_path, since) == {3: tmp_path / "flight-rank3"}
-    assert flight.collect(asked, tmp_path, since + 3600, patience_s=0.1) == {}
+    assert collect_records(asked, tmp_path, since) == {3: tmp_path / "flight-rank3"}
+    assert collect_records(asked, tmp_path, since + 3600, patience_s=0.1) == {}
     os.close(reader)

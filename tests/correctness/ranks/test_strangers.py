@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from fixtures.ranks.address import Meeting, Unreachable, connect, listen
-from fixtures.ranks.channel import Channel
+from fixtures.ranks.channel import ANSWER, NONCE, PROOF, Channel, Proofs
 from fixtures.ranks.data import encode
 from fixtures.ranks.desk import CROWD, PROVE_S, Desk
 from fixtures.ranks.followers import Followers, Unfit, gather_followers
 from fixtures.ranks.messages import KNOWN, CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
-from fixtures.ranks.wire import ANSWER, NONCE, PROOF, Proofs
 from tests.correctness.patience import PATIENCE_S
 
 KEY = b"k" * 32

@@ -14,10 +14,10 @@ from fixtures.engines.registry import ENGINES
 from fixtures.records import Run, read_run, read_runs
 from fixtures.views.report import page as page_module
 from fixtures.views.report.entries import newest_entries
-from fixtures.views.report.looks import looks, style_of
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
 from fixtures.views.report.questions import answers
+from fixtures.views.report.svg import looks, style_of
 from tests.correctness.golden import assert_golden
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 from tests.correctness.patience import PATIENCE_S

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.views.report.scale import LinearScale, LogScale
 from fixtures.views.report.spread import rank_spread
+from fixtures.views.report.svg import LinearScale, LogScale
 from fixtures.views.units import amount, bytes_text, three, time_text
 from tests.correctness.made_up_runs import case
 
