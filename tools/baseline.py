@@ -13,6 +13,7 @@ from fixtures.gates import load_baseline, new_baseline
 from fixtures.gates.baselines import FOLDER, Baseline, baseline_text
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.records.identity import system_name
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
@@ -40,12 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="refit-bench baseline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser = command_parser("baseline", __doc__, runs=True)
     parser.add_argument("--because", required=True, help="one line on why the references change")
     parser.add_argument("-o", "--output", type=Path, help="default: thresholds/SYSTEM.toml")
     parser.add_argument("--new-system", action="store_true", help="replace a baseline of another system")

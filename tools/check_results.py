@@ -1,16 +1,16 @@
 """refit-bench check-results: is a result file sound?"""
 
-import argparse
 import sys
 
 from fixtures.records import RecordError, check_run, read_run
 from fixtures.records.reader import expand
 from fixtures.views.markdown import schema_markdown
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
     """0: every file is sound; 2: a file cannot be read or contradicts itself, one sentence each on stderr."""
-    parser = argparse.ArgumentParser(prog="refit-bench check-results", description=__doc__)
+    parser = command_parser("check-results", __doc__)
     parser.add_argument("sources", nargs="*", metavar="FILE", help="result files, folders or globs")
     parser.add_argument("--schema", action="store_true", help="print the tables of fields (Markdown) instead")
     options = parser.parse_args(argv)

@@ -17,13 +17,14 @@ import time
 from fixtures.cluster.hosts import HEAD, HostsError
 from fixtures.cluster.slurm import running
 from fixtures.cluster.warm import warm_python
+from tools import command_parser
 
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def main(argv: list[str]) -> int:
     """Start, run the command, stop."""
-    parser = argparse.ArgumentParser(prog="refit-bench cluster", description=__doc__)
+    parser = command_parser("cluster", __doc__)
     add = parser.add_argument
     add("--hosts", type=int, default=16, metavar="N", help="nodes of 8 processors each (default 16)")
     add("--rate", metavar="RATE", help="what a node sends and receives at most, like 100mbit or 10gbit")

@@ -15,6 +15,7 @@ from fixtures.gates import Comparison, compare
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.records.schema import IDENTITY
 from fixtures.views.comparison import comparison_facts, comparison_markdown, print_comparison
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
@@ -31,11 +32,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="refit-bench compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("compare", __doc__)
     parser.add_argument("sources", nargs="+", metavar="BASE ... vs NEW ...")
     parser.add_argument("--base-last", type=int, metavar="N", help="only the newest N runs of BASE")
     parser.add_argument("--new-last", type=int, metavar="N", help="only the newest N runs of NEW")

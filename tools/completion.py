@@ -3,13 +3,13 @@
 eval "$(refit-bench completion bash)"
 """
 
-import argparse
 import contextlib
 import importlib
 import io
 import re
 
 from fixtures.documents.commands import SCRIPT, TOOLS
+from tools import command_parser
 
 BASH = """\
 _refit_bench() {{
@@ -29,11 +29,7 @@ SHELLS = {"bash": BASH, "zsh": "autoload -U +X bashcompinit && bashcompinit\n" +
 
 def main(argv: list[str]) -> int:
     """0: printed; 2: a shell that is not known."""
-    parser = argparse.ArgumentParser(
-        prog="refit-bench completion",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("completion", __doc__)
     parser.add_argument("shell", choices=sorted(SHELLS))
     print(script(parser.parse_args(argv).shell), end="")
     return 0

@@ -1,15 +1,15 @@
 """refit-bench docs: rewrite the configuration summary and the generated tables of the other documents."""
 
-import argparse
 import sys
 
 from fixtures.cases.errors import CaseError
 from fixtures.documents.files import documents
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
     """0: written, or nothing drifted (--check); 1: something drifted; 2: a document names no known table."""
-    parser = argparse.ArgumentParser(prog="refit-bench docs", description=__doc__)
+    parser = command_parser("docs", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; say which documents drifted")
     options = parser.parse_args(argv)
     try:

@@ -1,6 +1,5 @@
 """refit-bench doctor: is this machine or allocation fit to run a scenario?"""
 
-import argparse
 import sys
 
 from rich.console import Console
@@ -12,11 +11,12 @@ from fixtures.cases.scenarios import find_scenario
 from fixtures.health.doctor import examine
 from fixtures.health.finding import Finding
 from fixtures.health.machine import probe
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
     """0: fit; 1: at least one problem; 2: unknown scenario."""
-    parser = argparse.ArgumentParser(prog="refit-bench doctor", description=__doc__)
+    parser = command_parser("doctor", __doc__)
     parser.add_argument(
         "scenario", nargs="?", metavar="SCENARIO", help="s1..s7 or a row; default: in general"
     )

@@ -2,21 +2,20 @@
 .csv, .parquet, .prom or .txt. docs/exports.md describes the columns.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.views.export import as_csv, as_openmetrics, write_parquet
+from tools import command_parser
 
 ENDINGS = (".csv", ".parquet", ".prom", ".txt")
 
 
 def main(argv: list[str]) -> int:
     """0: written; 2: a file cannot be read or written, or its ending says no format."""
-    parser = argparse.ArgumentParser(prog="refit-bench export", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser = command_parser("export", __doc__, runs=True)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help=f"a file ending in {', '.join(ENDINGS)}"
     )

@@ -16,6 +16,7 @@ from fixtures.gates.metrics import METRICS
 from fixtures.records import RecordError
 from fixtures.records.reader import expand
 from fixtures.views.trend import Trend, trend_of, trend_text
+from tools import command_parser
 
 INDEX = ".index.sqlite"
 
@@ -51,11 +52,7 @@ def _folded(line: str, columns: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="refit-bench history",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("history", __doc__)
     parser.add_argument("scenario", help="scenario id or prefix, e.g. s6")
     parser.add_argument("--results", action="append", metavar="FOLDER", help="default: results")
     parser.add_argument("--engine", help="only this engine")

@@ -4,7 +4,6 @@ The tests that show each defect are run; MEGATRON=/path/to/Megatron-LM looks at 
 installed wheel. Example: refit-bench ledger --against defects.json
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from fixtures.engines.defects import DEFECTS, MENDED, PRESENT, UNKNOWN, Defect
 from fixtures.records.environment import megatron_version
 from fixtures.views.report.ledger import read_ledger
+from tools import command_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 78
@@ -33,7 +33,7 @@ class State:
 
 def main(argv: list[str]) -> int:
     """0: done; 1: a state differs from --against FILE; 2: FILE or the tests cannot be used."""
-    parser = argparse.ArgumentParser(prog="refit-bench ledger", description=__doc__)
+    parser = command_parser("ledger", __doc__)
     parser.add_argument("--json", action="store_true", help="print the states as JSON instead of a table")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the states as JSON")
     parser.add_argument("--against", type=Path, metavar="FILE", help="exit 1 when a state differs from FILE")

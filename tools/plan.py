@@ -30,6 +30,7 @@ from fixtures.planning.tables import (
 )
 from fixtures.planning.unpredicted import MIN_CASES, Way, sentence, unpredicted
 from fixtures.records import RecordError, Run, read_runs, reference_runs
+from tools import command_parser
 
 EXACT_MOE_LAYERS = 3
 """MoE layers of the narrow model that --exact plans with all experts, unless --num-layers says otherwise."""
@@ -37,7 +38,7 @@ EXACT_MOE_LAYERS = 3
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="refit-bench plan", description=__doc__)
+    made = command_parser("plan", __doc__)
     add = made.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", help="s1..s7, or a row like 8:8:4:16:collocated:nccl; "
         "default: all")  # fmt: skip

@@ -4,7 +4,6 @@ for the suite's own plan here, beside megatron-core's as once measured: refit-be
 Exit code: 0; 2 for bad input.
 """
 
-import argparse
 import time
 from types import SimpleNamespace
 
@@ -23,11 +22,12 @@ from fixtures.engines.plan import _by_peer, own_plan
 from fixtures.megatron_plan.cold_plan import committed_rows, ladder
 from fixtures.models.bind import DTYPES, local_name
 from fixtures.timing.stopwatch import no_garbage_collected
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="refit-bench plan-cost", description=__doc__)
+    parser = command_parser("plan-cost", __doc__)
     parser.add_argument("--seven", action="store_true", help="the seven scenarios, not a ladder of sizes")
     options = parser.parse_args(argv)
     scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]

@@ -14,6 +14,7 @@ from fixtures.records import RecordError, Run, read_runs
 from fixtures.views.report.ledger import read_ledger
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
+from tools import command_parser
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 """GitHub's variable: the file whose Markdown it shows on the job's page."""
@@ -34,12 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="refit-bench report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser = command_parser("report", __doc__, runs=True)
     parser.add_argument("-o", "--output", type=Path, help="default: page.html; Markdown goes to the terminal")
     parser.add_argument("--title", help="heading of the page; default: the models' names")
     parser.add_argument(

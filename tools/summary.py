@@ -3,7 +3,6 @@
 Exit code: that of the run where its end line says so, 0 for a run without one, 2 for bad input.
 """
 
-import argparse
 import sys
 
 from rich.console import Console
@@ -12,16 +11,12 @@ from rich.text import Text
 from fixtures.records import RecordError, Run, read_runs
 from fixtures.records.identity import machine_words
 from fixtures.views.table import render
+from tools import command_parser
 
 
 def main(argv: list[str]) -> int:
     """Print each run's table; the highest exit code of the runs."""
-    parser = argparse.ArgumentParser(
-        prog="refit-bench summary",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="result files, folders or globs")
+    parser = command_parser("summary", __doc__, runs=True)
     parser.add_argument("--width", type=int, help="columns of the table; default: the terminal's")
     options = parser.parse_args(argv)
     try:
