@@ -138,6 +138,17 @@ def outputs(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(processes, ended, strict=True)]
 
 
+def first_to_end(processes: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    """The process that ends first; what it writes must fit into a pipe."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        for process in processes:
+            if process.poll() is not None:
+                return process
+        time.sleep(0.05)
+    raise AssertionError("none ended")
+
+
 def test_torchrun(project: Project, inner_environment: Environment, read_cases: Any, free_port: int) -> None:
     folder = project(conftest=FINISHED, test_inner=CASES)
     done = subprocess.run(
@@ -364,10 +375,10 @@ def test_contradictory_ranks_are_named(
     folder = project(test_inner=LIGHT)
     second = inner_environment(**slurm(1, 2, free_port, **change))
     environments = [inner_environment(**slurm(0, 2, free_port)), second]
-    with started(folder, environments, "--deadline=collect=60") as processes:
-        ended = outputs(processes)
-    assert all(code != 0 for code, _ in ended), ended
-    assert any(sentence in text for _, text in ended), ended
+    with started(folder, environments) as processes:
+        code, text = outputs([first_to_end(processes)])[0]
+    assert code != 0
+    assert sentence in text
 
 
 def test_ranks_that_collect_other_items_do_not_run(
