@@ -17,8 +17,8 @@ from fixtures.cases.scenarios import Scenario, find_scenario
 from fixtures.cases.shards import Shard, Span, shard_of, shards_of
 from fixtures.cases.twins import largest_twin
 from fixtures.engines.base import EngineError
-from fixtures.engines.measured import Measured
 from fixtures.engines.plan import RankPlan, Transfer
+from fixtures.engines.profiled import ProfiledEngine
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WORDS = {"bf16": torch.int16, "fp32": torch.int32}
@@ -169,7 +169,7 @@ def twin_of(scenario: Scenario, ranks: int) -> tuple[ModelSpec, Scenario]:
     return twin.model(KIMI_K2_MINI.with_layers(2)), twin.scenario(scenario)
 
 
-def refusal(engine: Measured) -> str:
+def refusal(engine: ProfiledEngine) -> str:
     """What an engine says that cannot prepare for scenario 6 on two CPU ranks; "" where it can."""
     spec, scenario = twin_of(find_scenario("s6"), 2)
     try:
@@ -179,7 +179,7 @@ def refusal(engine: Measured) -> str:
     return ""
 
 
-def refitted(engine: Measured, scenario: Scenario, ranks: int, times: int) -> dict[str, Any]:
+def refitted(engine: ProfiledEngine, scenario: Scenario, ranks: int, times: int) -> dict[str, Any]:
     """Refit a twin so many times, each with new weights: wrong elements of each, and what the engine says."""
     spec, scenario = twin_of(scenario, ranks)
     pair = build(spec, scenario, dist.get_rank(), torch.device("cpu"))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fixtures.engines.calibration import figures, joined
 from fixtures.engines.lanes import Interval
-from fixtures.engines.measured import exclusive_times, trace_events
 from fixtures.engines.packed import PackedEngine
 from fixtures.engines.plan import ALIGNMENT
+from fixtures.engines.profiled import exclusive_times, trace_events
 from fixtures.engines.registry import ENGINES
 from fixtures.engines.rounds import plan_rounds
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fixtures.gates import (
     Baseline,
     find_baseline,
-    gate_refusal,
+    gate_obstacle,
     judge,
     load_baseline,
     new_baseline,
@@ -236,12 +236,12 @@ def test_gates_range_and_floor(gate: str, fields: dict, word: str, ending: str) 
 
 def test_a_gate_is_refused_where_times_mean_nothing(tmp_path: Path) -> None:
     loud = environment(settings={"NCCL_MAX_NCHANNELS": "1"})
-    assert "NCCL_MAX_NCHANNELS=1 caps the bandwidth" in gate_refusal("floor=2", loud)
+    assert "NCCL_MAX_NCHANNELS=1 caps the bandwidth" in gate_obstacle("floor=2", loud)
     assert judge(case(), "floor=2", None, loud).word == "refused"
     cpu = environment(devices_per_host=0)
-    assert gate_refusal("range", cpu) == "--gate range is refused: a CPU's times say nothing."
-    assert gate_refusal("range", environment()) == ""
-    assert "holds no baseline" in gate_refusal("baseline", environment(), str(tmp_path))
+    assert gate_obstacle("range", cpu) == "--gate range is refused: a CPU's times say nothing."
+    assert gate_obstacle("range", environment()) == ""
+    assert "holds no baseline" in gate_obstacle("baseline", environment(), str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["floor", "floor=0.5", "floor=x", "floor=nan", "range=3", "speed"])

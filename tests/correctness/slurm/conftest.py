@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.cluster.slurm import ENDED, Cluster, Job, running, why_not
+from fixtures.cluster.slurm import ENDED, Cluster, Job, obstacle, running
 from fixtures.records import Run, read_run
 from tests.correctness.patience import PATIENCE_S
 
@@ -23,7 +23,7 @@ PLUGINS = ("ranks", "options", "progress", "terminal", "gate", "resume", "worker
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running Slurm; skips with the reason where there can be none."""
-    if reason := why_not():
+    if reason := obstacle():
         pytest.skip(reason)
     with running(NODES) as cluster:
         yield cluster

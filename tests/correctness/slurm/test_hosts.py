@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.cluster.slurm import Cluster, running, why_not
+from fixtures.cluster.slurm import Cluster, obstacle, running
 from fixtures.views.report.spread import rank_spread
 from tests.correctness.patience import PATIENCE_S
 from tests.correctness.slurm.conftest import ROOT, submit
@@ -21,7 +21,7 @@ MINI = {"REFIT_MODEL": "kimi-k2-mini", "REFIT_ENGINES": "packed", "REFIT_SCENARI
 
 
 def test_a_node_that_loses_its_power_is_named(workload: dict[str, str], tmp_path: Path) -> None:
-    if reason := why_not():
+    if reason := obstacle():
         pytest.skip(reason)
     with running(4) as cluster:
         job = submit(cluster, tmp_path, (*FOUR_NODES, "--no-requeue"), ACTS="s2=sleep@2", **workload)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.engines.measured import FEW, TURNS, Addresses
+from fixtures.engines.profiled import FEW, TURNS, Addresses
 
 
 def rebind(model: nn.Module) -> None:
