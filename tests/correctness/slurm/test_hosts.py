@@ -72,7 +72,7 @@ def test_one_sided_writes_cross_the_network(cluster: Cluster, tmp_path: Path) ->
 
 
 def test_the_command_hands_on_what_was_chosen_and_the_exit_code() -> None:
-    if reason := why_not():
+    if reason := obstacle():
         pytest.skip(reason)
     said = 'echo "$REFIT_SCENARIOS on $(hostname): $(sinfo --noheader --format=%D) node"; exit 3'
     done = subprocess.run(
