@@ -15,7 +15,7 @@ from fixtures.documents.commands import SCRIPT, TOOLS
 def usage() -> str:
     """The list of commands, one a line."""
     lines = [f"  {name:<15} {command.does}" for name, command in sorted(TOOLS.items())]
-    ends = ["", f"{SCRIPT} COMMAND --help tells its options, an example and its exit codes; 2 is bad input."]
+    ends = ["", f"{SCRIPT} COMMAND --help has its options, an example and its exit codes."]
     return "\n".join([f"usage: {SCRIPT} COMMAND [options]", "", *lines, *ends])
 
 

@@ -14,6 +14,7 @@ from fixtures.records import RecordError, Run, read_runs
 from fixtures.views.report.ledger import read_ledger
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
+from fixtures.views.units import bytes_text
 from tools import command_parser
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="upstream's defects as a section of the page, from `refit-bench ledger --write FILE`",
     )
-    parser.add_argument("--markdown", action="store_true", help="for a pull request")
+    parser.add_argument("--markdown", action="store_true", help="for a pull request; also by -o FILE.md")
     parser.add_argument(
         "--job-summary", action="store_true", help=f"add the Markdown to the file that {SUMMARY} names"
     )
@@ -56,7 +57,8 @@ def _make(runs: list[Run], options: argparse.Namespace) -> None:
         _add_to_job(markdown(runs))
         return
     ledger = read_ledger(options.ledger) if options.ledger else None
-    text = markdown(runs) if options.markdown else page(runs, options.title, ledger)
+    as_markdown = options.markdown or (options.output is not None and options.output.suffix == ".md")
+    text = markdown(runs) if as_markdown else page(runs, options.title, ledger)
     if options.markdown and options.output is None:
         print(text, end="")
         return
@@ -66,7 +68,7 @@ def _make(runs: list[Run], options: argparse.Namespace) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RecordError(f"{output} cannot be written: {error.strerror}.") from None
-    print(f"{output}: {len(text) / 1e6:.1f} MB from {len(runs)} run{'s' * (len(runs) != 1)}.")
+    print(f"{output}: {bytes_text(len(text))} from {len(runs)} run{'s' * (len(runs) != 1)}.")
 
 
 def _add_to_job(text: str) -> None:

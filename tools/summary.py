@@ -30,12 +30,12 @@ def main(argv: list[str]) -> int:
 
 
 def _print(run: Run, console: Console) -> None:
-    """The heading, the table, and how the run ended."""
+    """How the run ended, the answer and the table."""
     statuses = [case.status for case in run.cases]
-    counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("passed", "failed", "skipped"))
-    ended = f"ended {run.end['status']}" if run.end else "was cut off"
-    begun = f"begun {run.started or 'unknown'}"
-    console.print(Text(f"{run.name} ({run.path}), {begun}: {counts}; the run {ended}."))
+    words = [word for word in ("passed", "failed", "skipped") if word in statuses]
+    counts = ", ".join(f"{statuses.count(word)} {word}" for word in words) or "no case"
+    ended = f"{run.end['status']}" if run.end else "cut off"
+    console.print(Text(f"{run.path}, begun {run.started or 'unknown'}, {ended}: {counts}."))
     for warning in run.warnings:
         console.print(Text(warning))
     if run.cases:

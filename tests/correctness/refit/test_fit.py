@@ -68,15 +68,15 @@ def test_collocated_ranks_hold_both_models() -> None:
 @pytest.mark.parametrize(
     ("key", "ranks", "settings", "sentence"),
     [
-        ("s1", 2, {}, "s1 needs 3 ranks and 2 are available"),
-        ("s6", 1, {}, "s6 needs 2 ranks and 1 are available"),
-        ("s6", 8, {"twin": Twin()}, "s6 needs 128 ranks and 8 are available"),
-        ("s4", 8, {"twin": Twin(a=4, b=2)}, "s4 needs 16 ranks and 8 are available"),
+        ("s1", 2, {}, "needs 3 ranks, 2 are available"),
+        ("s6", 1, {}, "needs 2 ranks, 1 are available"),
+        ("s6", 8, {"twin": Twin()}, "needs 128 ranks, 8 are available"),
+        ("s4", 8, {"twin": Twin(a=4, b=2)}, "needs 16 ranks, 8 are available"),
         (
             "8:8:16:4:non-collocated:nccl:all",
             2,
             {},
-            "all needs 4 ranks and 2 are available",
+            "needs 4 ranks, 2 are available",
         ),
     ],
 )

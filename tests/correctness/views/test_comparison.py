@@ -42,6 +42,8 @@ def test_a_cpu_against_a_gpu_has_one_row_a_case_with_its_change(tmp_path: Path) 
     assert shown.count("not the same work: ") == 1
     assert "kimi-k2-mini 61 layers against ranks-per-gpu=8" in " ".join(shown.split())
     assert comparison_markdown(comparison).count("+50.0%") == 3
+    assert shown.count("only in new: s6 packed nvshmem") == 1
+    assert [line.split()[2] for line in shown.splitlines() if "%" in line] == [*KEYS]
 
 
 def test_two_pieces_of_work_on_one_system_are_not_called_missing(tmp_path: Path) -> None:

@@ -98,7 +98,16 @@ def test_a_reason_is_told_once_with_the_cases_it_holds_for() -> None:
     reason = "method nccl needs CUDA GPUs, and this machine has none"
     records = [skipped(key, engine=e, reason=reason) for key in ("s1", "s2") for e in ("direct", "packed")]
     (note,) = notes(in_order([*records, case("s3")]))
-    assert note == f"skipped: s1 s2 direct nvshmem and packed nvshmem: {reason}"
+    assert note == f"skipped: s1 s2: {reason}"
+    (note,) = notes(in_order([*records, case("s2", engine="megatron")]))
+    assert note == f"skipped: s1, s2 direct nvshmem and packed nvshmem: {reason}"
+
+
+def test_what_was_skipped_has_no_row() -> None:
+    said = shown([case("s1"), skipped("s2")], 80)
+    assert [line.split()[0] for line in said.splitlines() if line.startswith(("s1", "s2"))] == ["s1"]
+    assert "skipped: s2" in said
+    assert "Kimi K2 refits" not in shown([skipped("s2")], 80)
 
 
 def test_a_column_that_says_nothing_is_left_out() -> None:
@@ -190,8 +199,8 @@ def test_the_answer_says_what_a_person_would_repeat() -> None:
         for engine, ms in (("megatron", 90.0), ("packed", 10.0 if key == "s1" else 18.0), ("direct", 30.0))
     ]
     assert answer(in_order(records), "a CPU") == (
-        "6 of 6 exact; packed 5-9 x, direct 3 x faster than megatron; nothing can be said about the expected "
-        "ranges: times on a CPU are not those of a GPU. 8 ranks, kimi-k2, 61 layers, a CPU."
+        "6 of 6 exact; packed 5-9 x, direct 3.0 x faster than megatron; nothing can be said about the "
+        "expected ranges: times on a CPU are not those of a GPU. 8 ranks, kimi-k2, 61 layers, a CPU."
     )
 
 
@@ -208,7 +217,7 @@ def test_the_answer_hides_nothing_that_went_wrong() -> None:
 def test_an_engine_that_is_slower_is_not_called_faster() -> None:
     records = [case("s6", [10.0], engine="megatron"), case("s6", [20.0], engine="packed")]
     assert "packed 0.50 x the speed of megatron" in answer(Cases(records))
-    assert [span([2.2, 8.9]), span([1.04, 1.14]), span([3.0, 3.1])] == ["2-9 x", "1.04-1.14 x", "3 x"]
+    assert [span([2.2, 8.9]), span([1.04, 1.14]), span([3.0, 3.1])] == ["2-9 x", "1.04-1.14 x", "3.0-3.1 x"]
 
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=40))
