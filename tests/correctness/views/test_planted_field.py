@@ -17,6 +17,7 @@ FIELD = """
         None,
         unit="ms",
         column=Column(head="hops", says="what crosses between hosts"),
+        card="of which hops",
         gated=Gated(relative=0.1, absolute=1.0),
     )
 """
@@ -51,6 +52,7 @@ view("terminal"); render(runs[0].cases, console)
 view("columns"); print(columns())
 view("schema"); print(schema_markdown())
 view("page"); print(page(runs[:1]))
+view("card"); print(page(runs[:1]))
 view("markdown"); print(markdown(runs[:1]))
 view("exports"); print(export_columns(), as_csv(runs[:1]))
 view("metrics"); print(as_openmetrics(runs[:1]))
@@ -71,6 +73,7 @@ SHOWN = {
     "columns": "| hops | what crosses between hosts |",
     "schema": "| `hops_ms` | number or null | ms | time between hosts |",
     "page": '<th scope="col" class="n">hops</th>',
+    "card": '<th scope="col" class="n">of which hops</th>',
     "markdown": " | hops | ",
     "exports": "hops_ms",
     "metrics": "refit_hops_seconds",
