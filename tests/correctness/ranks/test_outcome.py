@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.ranks.case import Clocks, Deadlines
+from fixtures.ranks.case import CaseResult, Clocks, Deadlines, Trouble
 from fixtures.ranks.messages import PhaseReport, RankStacks, StacksAndLogs
-from fixtures.ranks.outcome import merge, ranks_text
-from fixtures.ranks.result import CaseResult, Trouble
-from fixtures.ranks.stacks import arm_recorder, ask_recorders, collect_records, digest, known_trap, standing
+from fixtures.ranks.outcome import digest, merge, ranks_text
+from fixtures.ranks.stacks import arm_recorder, ask_recorders, collect_records, known_trap, standing
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
 TORCH = "/site-packages/torch/distributed"
