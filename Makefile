@@ -61,10 +61,11 @@ types: setup
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt tools/find_python.sh
-	python="$$(bash tools/find_python.sh)" && "$$python" -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade pip $(PIP_ARGS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
-	touch $@
+	@echo "creating $(VENV): a few minutes and some 6 GB, most of it torch"
+	@python="$$(bash tools/find_python.sh)" && "$$python" -m venv $(VENV)
+	@$(PY) -m pip install --quiet --upgrade pip $(PIP_ARGS)
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet $(PIP_ARGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build
