@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from fixtures.plugins.options import SETTINGS
-from fixtures.ranks import publish_record
+from fixtures.ranks import publish_record, stage
 from fixtures.refit.case import RefitCase
 from fixtures.refit.facts import new_record
 
@@ -22,7 +22,7 @@ ACTS = dict(word.split("=") for word in os.environ.get("ACTS", "").split())
 
 @pytest.mark.distributed
 def test_act(world: Any, refit_case: RefitCase, pytestconfig: pytest.Config) -> None:
-    """All ranks add up their numbers; before, one may fail, die, take its pytest process along or sleep."""
+    """All ranks add up their numbers; before, one may fail, die, end its pytest process, hang or sleep."""
     act, _, rank = ACTS.get(refit_case.full.key, "run@-1").partition("@")
     if world.rank == int(rank):
         perform(act)
@@ -42,5 +42,7 @@ def perform(act: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if act == "kill-task":
         os.kill(os.getppid(), signal.SIGKILL)
-    if act in ("kill-task", "sleep"):
+    if act == "hang":
+        stage("hang")
+    if act in ("kill-task", "hang", "sleep"):
         time.sleep(600)

@@ -35,6 +35,19 @@ def test_a_node_that_loses_its_power_is_named(workload: dict[str, str], tmp_path
         cluster.until("end of the job's processes", lambda: not job.left(), log=job.log)
 
 
+def test_a_hung_rank_is_named_with_its_node_and_costs_its_case_only(
+    cluster: Cluster, workload: dict[str, str], tmp_path: Path
+) -> None:
+    hang = {"ACTS": "s2=hang@2", "REFIT_PYTEST_ARGS": "--deadline hang=3"}
+    nodes = ("--nodes=4", "--ntasks-per-node=1", "--nodelist=node[1-4]")
+    job = submit(cluster, tmp_path, nodes, **hang, **workload)
+    ended = job.wait()
+    assert (ended.state, ended.exit_code) == ("FAILED", 1), ended.output
+    cases = job.run().cases
+    assert [case.status for case in cases] == ["passed", "failed", *5 * ["passed"]]
+    assert str(cases[1].reason).startswith("deadline of hang passed: rank 2 of 4 (node3)"), cases[1].reason
+
+
 def test_a_slow_node_is_named_as_straggler(cluster: Cluster, tmp_path: Path) -> None:
     nodes = ("--nodes=4", "--ntasks-per-node=1", "--nodelist=node[1-4]")
     cluster.hosts.limit("node4", "2mbit", receiving_only=True)
