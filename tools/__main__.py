@@ -10,6 +10,7 @@ import sys
 from fixtures.cases.checkout import use_checkout
 from fixtures.cases.errors import CaseError
 from fixtures.documents.commands import SCRIPT, TOOLS
+from tools import fitted
 
 
 def usage() -> str:
@@ -22,7 +23,7 @@ def usage() -> str:
 def epilog(name: str) -> str:
     """What stands under a command's options in its help."""
     command = TOOLS[name]
-    return f"\nexample:    {command.line}\nexit codes: {command.exits}"
+    return f"\nexample:    {command.line}\n{fitted(f'exit codes: {command.exits}', ' ' * 12)}"
 
 
 def main(argv: list[str]) -> int:

@@ -16,12 +16,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("name", sorted(set(TOOLS) - {"bench"}))
-def test_every_help_has_an_example_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_help_has_an_example_and_exit_codes(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert dispatch.main([name, "--help"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(f"usage: refit-bench {name}")
     assert f"\nexample:    refit-bench {name}" in output
-    assert f"\nexit codes: {TOOLS[name].exits}" in output
+    assert f"exit codes: {TOOLS[name].exits}" in " ".join(output.split())
+    assert max(map(len, output.splitlines())) <= 80
     assert "2" in TOOLS[name].exits
 
 
