@@ -258,7 +258,8 @@ STARTLESS = """
 
     class Clock:
         def monotonic(self):
-            return time.monotonic() + (60 if len(up) == 3 else 0)  # the deadline, once all others are up
+            late = os.environ["HOW"] == "sleep" and len(up) == 3  # the deadline, once all others are up
+            return time.monotonic() + (60 if late else 0)
 
     rank._announce, gang.Gang.poll, gang.time = sabotage, counted, Clock()
 """

@@ -96,7 +96,9 @@ class Diary:
 
 
 @pytest.mark.distributed
-def test_what_is_around_an_operation_is_outside_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_around_an_operation_is_outside_of_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     diary = Diary()
     monkeypatch.setattr("fixtures.timing.stopwatch._now", lambda: diary.seconds)
     samples = Stopwatch(torch.device("cpu")).repeat(diary.refit, warmup=1, iterations=2, around=diary)
