@@ -38,9 +38,9 @@ exact: setup
 	  --iterations 1 --deadline 900 -k 'not nixl' $(EXACT:%=--scenario %) $(EXACT_ENGINES:%=--engine %) $(ARGS)
 
 # the users' batch job, all seven scenarios (REFIT_SCENARIOS="s2;s6": some), on a Slurm of hosts of this machine;
-# tasks share what they import
+# tasks share what they import; 128 ranks take 13 GiB of memory (TASKS=2: 5)
 HOSTS ?= 16
-TASKS ?= 2
+TASKS ?= 8
 REFIT_ENGINES ?= packed
 cluster: setup
 	REFIT_MODEL=kimi-k2-mini REFIT_ENGINES="$(REFIT_ENGINES)" REFIT_WARMUP=0 REFIT_ITERATIONS=1 \
