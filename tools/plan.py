@@ -14,6 +14,7 @@ from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenarios
 from fixtures.cases.updates import parse_update
+from fixtures.engines.registry import Way
 from fixtures.megatron_plan.cold_plan import committed_rows, measure_ladder
 from fixtures.planning.delta_table import deltas_json, print_deltas
 from fixtures.planning.figure import draw_traffic
@@ -28,7 +29,7 @@ from fixtures.planning.tables import (
     print_quality,
     print_replayed,
 )
-from fixtures.planning.unpredicted import MIN_CASES, Way, sentence, unpredicted
+from fixtures.planning.unpredicted import MIN_CASES, sentence, unpredicted
 from fixtures.records import RecordError, Run, read_runs, reference_runs
 from tools import command_parser
 
