@@ -77,6 +77,28 @@ def test_discovers(environ: dict[str, str], expected: tuple[str, int, int, int, 
     assert place(discover(environ)) == expected
 
 
+UNEVEN = {"SLURM_STEP_TASKS_PER_NODE": "1,4,3", "SLURM_STEP_NODELIST": "b,a[1-2]"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "count", "names"),
+    [
+        (SRUN | UNEVEN, 3, ("b", "a1", "a2")),
+        (SRUN, 2, ()),
+        (TORCHRUN, 2, ()),
+        (MPIRUN, 2, ()),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, 1, ()),
+        (SRUN | TORCHRUN | UNEVEN, 2, ()),
+    ],
+)
+def test_hosts_are_counted_before_any_rank_is_met(
+    environ: dict[str, str], count: int, names: tuple[str, ...]
+) -> None:
+    found = discover(environ)
+    assert found is not None
+    assert (found.host_count, found.hosts) == (count, names)
+
+
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
@@ -91,6 +113,7 @@ def test_discovers(environ: dict[str, str], expected: tuple[str, int, int, int, 
         (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "4x2"}, "SLURM_STEP_TASKS_PER_NODE is '4x2'"),
         (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "4(x99999999)"}, "which is more than 65536 nodes"),
         (SRUN | {"SLURM_NODEID": "7"}, "SLURM_NODEID is 7, but SLURM_STEP_TASKS_PER_NODE 4(x2) has 2 nodes"),
+        (SRUN | {"SLURM_STEP_NODELIST": "a[1"}, "has a bracket without its other"),
         (SRUN | {"SLURM_NODEID": "-1"}, "SLURM_NODEID is -1"),
         (SRUN | {"SLURM_NODEID": "x"}, "SLURM_NODEID is 'x', which is not a number"),
         (SRUN | {"SLURM_LOCALID": "4"}, "SLURM_LOCALID is 4 of 4 ranks on this host"),
@@ -196,12 +219,12 @@ def test_torchruns_own_store_keeps_its_port() -> None:
 
 
 def test_meets_on_slurms_first_node_at_a_port_that_only_the_secret_tells() -> None:
-    environ = {"SLURM_STEP_NODELIST": "localhost,gpu[2-3]"}
-    first, last = (meeting(environ, rank=rank) for rank in (0, 7))
+    hosts = ("localhost", "gpu2", "gpu3")
+    first, last = (meeting({}, rank=rank, hosts=hosts) for rank in (0, 7))
     assert first == last
     assert first.hosts == ("localhost",)
     assert all(20_000 <= port < 32_768 for port in first.ports)
-    for other in (meeting(environ, job="9/1"), meeting(environ, secret=SECRET[::-1])):
+    for other in (meeting({}, hosts=hosts, job="9/1"), meeting({}, hosts=hosts, secret=SECRET[::-1])):
         assert other.ports != first.ports
         assert other.key != first.key
 

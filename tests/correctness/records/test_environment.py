@@ -21,9 +21,10 @@ def test_settings_that_change_timing_are_identity() -> None:
 
 
 def test_hosts_make_the_count_not_their_names() -> None:
-    two = collect_environment(hosts=["b", "a", "a"], environ={})
+    two = collect_environment({"host_count": 2}, hosts=["b", "a"], environ={})
     assert two["identity"]["host_count"] == 2
     assert two["observation"]["hosts"] == ["a", "b"]
+    assert collect_environment(environ={})["identity"]["host_count"] == 1
 
 
 def test_differing_facts_are_named_with_both_values() -> None:
@@ -42,6 +43,7 @@ def test_system_names() -> None:
     assert system_name({**environment()["identity"], "host_count": 12}) == "8x-nvidia-h200-12-hosts"
     cpu = {"device": "AMD EPYC", "devices_per_host": 0, "host_class": "AMD EPYC, 2 cores, 24 GiB"}
     assert system_name(cpu) == "cpu-amd-epyc-2-cores-24-gib"
+    assert system_name(cpu | {"host_count": 16}) == "cpu-amd-epyc-2-cores-24-gib-16-hosts"
 
 
 def test_the_command_line_does_not_tell_where_the_program_is_installed() -> None:

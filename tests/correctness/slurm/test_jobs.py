@@ -115,6 +115,9 @@ def test_all_seven_scenarios_with_ranks_left_idle(cluster: Cluster, tmp_path: Pa
     assert {len(case.warm_ms) for case in cases} == {2}
     assert [case.expected_ms for case in cases] == [s.expected["kimi-k2"] for s in SCENARIOS]
     assert "7 passed" in job.summary()
+    environment = job.run().environment
+    assert environment["identity"]["host_count"] == len(environment["observation"]["hosts"]) == 2
+    assert set(environment["observation"]["hosts"]) == {host for case in cases for host in case.hosts or ()}
 
 
 MEGATRON = """
