@@ -35,9 +35,24 @@ def test_a_missed_gate_fails_the_call_and_the_record_with_its_numbers(gate: str,
     assert phases[1].outcome == "failed"
     assert phases[0].outcome == phases[2].outcome == "passed"
     assert made.status == "failed"
+    assert made.outcome == "passed"
     for text in (phases[1].longrepr, made.reason, made.judgement[0]):
         assert "51 ms" in text
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"), [("range", ""), ("floor=1.3", ""), ("baseline", "below the floor")]
+)
+def test_what_failed_stays_failed_whatever_the_gate_says_beside(
+    gate: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that came late make a time below the floor, which a gate on baselines refuses as well."""
+    monkeypatch.setattr(plugin, "find_baseline", lambda *_: None)
+    late = record(status="failed", reason="rank 1: late", warm_ms=(2.0, 2.0, 2.0), mismatches=0)
+    made = GateKeeper(gate, GPUS).apply(late, reports("failed"), None)
+    assert words in " ".join(made.judgement)
+    assert (made.status, made.outcome, made.reason) == ("failed", "failed", "rank 1: late")
 
 
 @pytest.mark.parametrize("gate", ["range", "floor=1.3"])

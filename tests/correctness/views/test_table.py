@@ -205,9 +205,10 @@ def test_the_answer_says_what_a_person_would_repeat() -> None:
 
 
 def test_the_answer_hides_nothing_that_went_wrong() -> None:
+    gate = "fail: above 40 ms"
     wrong = case("s1", status="failed", mismatches=7, reason="scrambled", engine="packed")
     broken = case("s2", status="failed", reason="the wire is cut", elements_verified=0)
-    slow = case("s6", verdict="above", status="failed", judgement=["fail: above 40 ms"], reason="gate")
+    slow = case("s6", verdict="above", status="failed", judgement=[gate], reason=f"gate range: {gate}")
     said = answer(Cases([wrong, broken, slow, skipped("s3"), case("s7", verdict="within")]))
     assert said.startswith("2 of 4 exact, 1 WRONG, 2 failed, 1 skipped; ")
     assert "1 within, 1 above the expected range" in said
