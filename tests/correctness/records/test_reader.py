@@ -113,6 +113,28 @@ CONTRADICTIONS = {
     "bytes per rank": (case(bytes={"in": [1, 2]}), "has bytes.in of 2 ranks but 8 ranks"),
     "verdict": (case(verdict="above"), "has the verdict 'above' but its median is 30.2 ms"),
     "no verdict reason": (case(verdict_reason=None), "is not comparable without a reason"),
+    "fewer times": (case(iterations=6), "passed with 5 times of 6 iterations"),
+    "no time": (case(warm_ms=(), samples_ms=None, iterations=5), "passed with 0 times of 5 iterations"),
+    "no samples": (case(samples_ms=None), "passed with times but no rank's samples"),
+    "a diagnosis": (case(verification={"diagnosis": ["late"]}), "passed although it says: late"),
+    "last refit": (case(iterations=5, verification={"verified_refits": [0]}), "last refit was not verified"),
+    "no sample": (case(verification={"sampled_elements": 0}), "passed although no element was sampled"),
+    "skipped with times": (skipped(warm_ms=[1.0]), "is skipped but has 1 times"),
+    "half of the bytes": (
+        case(verified_bytes=8 * 10**10, bytes={"in": [10**10] * 8, "kept": [10**10] * 8}),
+        "passed with 80,000,000,000 bytes verified of 160,000,000,000 that must arrive",
+    ),
+    "half of the elements": (case(verified_bytes=4 * 10**11), "verified 80,000,000,000 elements in 400,000"),
+    "rate": (case(gbps=390.0), "says 390 GB/s but its bytes and median make 337.7"),
+    "another scenario": (case(source={"tp": 8, "ep": 8}), "has the layouts tp8ep8 and tp8ep16"),
+    "another twin": (
+        case(run_source={"tp": 1, "ep": 1}),
+        "ran tp1ep1, which is not tp16ep8 divided by its twin",
+    ),
+    "another engine": (
+        case(engine="direct", case="test_refit[s6-x-packed-nvshmem-twin4x4]"),
+        "stands under another case's test",
+    ),
     "throttled": (case(throttled=[9]), "marks iteration 9 as throttled but has 5 iterations"),
 }
 
@@ -123,6 +145,20 @@ def test_contradictions_are_found(tmp_path: Path, name: str) -> None:
     problems = check_run(read_run(write_run(tmp_path / "run.jsonl", [line])))
     assert len(problems) == 1
     assert clause in problems[0]
+
+
+def test_a_verdict_of_a_cpu_is_found(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", [case(verdict="within")], env=environment(devices_per_host=0))
+    assert [
+        p for p in check_run(read_run(path)) if "has the verdict 'within' on a machine without a GPU" in p
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results" / "reference").glob("*.jsonl")), ids=lambda p: p.stem
+)
+def test_every_committed_run_is_sound(path: Path) -> None:
+    assert check_run(read_run(path)) == []
 
 
 def test_a_sound_run_has_no_problem_and_lost_lines_are_noticed(tmp_path: Path) -> None:
