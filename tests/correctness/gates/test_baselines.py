@@ -146,6 +146,13 @@ def test_gate_baseline_other_words(baseline: Baseline) -> None:
     assert judge(_warm(30.0), "baseline", across, environment(torch="9")).word == "pass"
 
 
+def test_a_throttled_case_does_not_pass_by_its_other_metrics(baseline: Baseline) -> None:
+    """Its warm time is unknown; the cold one alone is within its bounds."""
+    judged = judge(_warm(30.4, throttled=[0, 1, 2]), "baseline", baseline, environment())
+    assert (judged.word, judged.ok) == ("refused", False)
+    assert judged.sentences == ("warm_ms has a reference, but no time to hold against it.",)
+
+
 def test_gate_baseline_on_a_slower_machine(baseline: Baseline) -> None:
     slow = {**CALIBRATION, "put_gbps": 300.0}
     judged = judge(_warm(39.0), "baseline", baseline, environment(), slow)
@@ -250,16 +257,44 @@ def test_bad_gates_are_one_sentence(text: str) -> None:
         parse_gate(text)
 
 
+ENTRY = (
+    'schema = "2.0"\n[system]\nname = "x"\nidentity = {}\n[[reference]]\nscenario="s"\ntwin=[1,1]\n'
+    'model="m"\nengine="e"\nmethod="gloo"\n'
+)
 BROKEN = {
     "not toml": ("a = ", "is not TOML"),
     "other major": ('schema = "9.0"', "has schema 9.0; this suite reads 2.0 and 1.0."),
     "no system": ('schema = "2.0"', "misses the key 'system'"),
-    "bounds": (
-        'schema = "2.0"\n[system]\nname = "x"\nidentity = {}\n[[reference]]\nscenario="s"\ntwin=[1,1]\n'
-        'model="m"\nengine="e"\nmethod="gloo"\nmetric="warm_ms"\nvalue=9\nlower=1\nupper=2\nunit="ms"',
-        r"has an unusable entry: value 9 outside \[1, 2\].",
+    "across": (
+        'schema = "2.0"\n[system]\nname = "x"\nidentity = {}\nacross = "torch"',
+        "has an unusable entry: across 'torch', which is not a list.",
     ),
 }
+WARM = {"metric": '"warm_ms"', "value": "2", "lower": "1", "upper": "3", "unit": '"ms"'}
+ODD = {
+    "bounds": ({"value": "9"}, r"value 9 outside \[1, 3\]"),
+    "no upper bound": ({"upper": "inf"}, "upper inf, which is not a finite number"),
+    "no number": ({"value": "nan", "status": '"xfail"', "reason": '"x"'}, "value nan, which is not a finite"),
+    "a truth": ({"lower": "true"}, "lower True, which is not a finite number"),
+    "a text": ({"value": '"2"'}, "must be real number, not str"),
+    "a machine of nothing": ({"machine": "0"}, "machine 0, which is not a rate"),
+    "another unit": ({"unit": '"us"'}, "warm_ms in 'us', lower is better; it is measured in 'ms', lower"),
+    "another direction": ({"direction": '"higher"'}, "warm_ms in 'ms', higher is better; it is measured in"),
+    "another status": ({"status": '"skip"'}, "status 'skip', which is none of pass, xfail"),
+    "no reason": ({"status": '"xfail"'}, "status xfail without a reason"),
+    "another metric": ({"metric": '"speed"'}, "unknown metric 'speed'"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_references_are_one_sentence(tmp_path: Path, name: str) -> None:
+    changes, sentence = ODD[name]
+    path = tmp_path / "b.toml"
+    path.write_text(ENTRY + "\n".join(f"{key}={value}" for key, value in WARM.items()))
+    assert load_baseline(path).references
+    path.write_text(ENTRY + "\n".join(f"{key}={value}" for key, value in {**WARM, **changes}.items()))
+    with pytest.raises(RecordError, match=f"has an unusable entry: {sentence}"):
+        load_baseline(path)
 
 
 @pytest.mark.parametrize("name", BROKEN)
