@@ -1,5 +1,5 @@
 """Dispatch `refit-bench COMMAND` (or `python -m tools COMMAND`) to the module of that name; each has
-`main(argv) -> exit code`."""
+`main(argv) -> exit code` and raises CaseError or RecordError, one sentence, for bad input."""
 
 import contextlib
 import importlib
@@ -10,6 +10,7 @@ import sys
 from fixtures.cases.checkout import use_checkout
 from fixtures.cases.errors import CaseError
 from fixtures.documents.commands import SCRIPT, TOOLS
+from fixtures.records.errors import RecordError
 from tools import fitted
 
 
@@ -27,7 +28,8 @@ def epilog(name: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; 2 for an unknown one. A reader that leaves early, as `head` does, is not an error."""
+    """Run one command; 2 for an unknown one and for bad input. A reader that leaves early, as `head` does, is
+    not an error."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
@@ -36,11 +38,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         use_checkout()
-    except CaseError as error:
-        print(error, file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"tools.{argv[0].replace('-', '_')}")
-    try:
+        module = importlib.import_module(f"tools.{argv[0].replace('-', '_')}")
         if {"-h", "--help"} & set(argv[1:]):
             with contextlib.suppress(SystemExit):
                 module.main(argv[1:])
@@ -48,6 +46,9 @@ def main(argv: list[str]) -> int:
             return 0
         code = int(module.main(argv[1:]))
         sys.stdout.flush()
+    except (CaseError, RecordError) as error:
+        print(error, file=sys.stderr)
+        return 2
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

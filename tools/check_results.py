@@ -1,9 +1,11 @@
 """refit-bench check-results: is a result file sound?"""
 
 import sys
+from pathlib import Path
 
-from fixtures.records import RecordError, check_run, read_run
-from fixtures.records.reader import expand
+from fixtures.records.errors import RecordError
+from fixtures.records.reader import expand, read_run
+from fixtures.records.validate import check_run
 from fixtures.views.markdown import schema_markdown
 from tools import command_parser
 
@@ -19,29 +21,21 @@ def main(argv: list[str]) -> int:
         return 0
     if not options.sources:
         parser.error("name at least one FILE")
-    return max(_check(source) for source in options.sources)
+    paths = [path for source in options.sources for path in expand(source)]
+    problems = [problem for path in paths for problem in _problems(path)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 2 if problems else 0
 
 
-def _check(source: str) -> int:
-    """Check the files of one source, print a line for each sound one."""
+def _problems(path: Path) -> list[str]:
+    """A sentence on each thing that is wrong with a file; a line is printed of a sound one."""
     try:
-        paths = expand(source)
+        run = read_run(path)
     except RecordError as error:
-        print(error, file=sys.stderr)
-        return 2
-    worst = 0
-    for path in paths:
-        try:
-            run = read_run(path)
-        except RecordError as error:
-            print(error, file=sys.stderr)
-            worst = 2
-            continue
-        problems = check_run(run)
-        for problem in problems:
-            print(f"{path}: {problem.removeprefix(f'{path}: ')}", file=sys.stderr)
-        worst = 2 if problems else worst
-        if not problems:
-            ending = "" if run.end else ", no end line (the run was cut off)"
-            print(f"{path}: sound, {len(run.cases)} cases{ending}")
-    return worst
+        return [str(error)]
+    problems = check_run(run)
+    if not problems:
+        ending = "" if run.end else ", no end line (the run was cut off)"
+        print(f"{path}: sound, {len(run.cases)} cases{ending}")
+    return [f"{path}: {problem.removeprefix(f'{path}: ')}" for problem in problems]

@@ -6,28 +6,29 @@ written BASE BASE vs NEW NEW. Exit code: 0 nothing is worse, 1 something is wors
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from fixtures.gates import Comparison, compare
-from fixtures.records import RecordError, Run, read_runs
+from fixtures.gates.comparison import Comparison, compare
+from fixtures.records.errors import RecordError
+from fixtures.records.reader import Run, read_runs
 from fixtures.records.schema import IDENTITY
 from fixtures.views.comparison import comparison_facts, comparison_markdown, print_comparison
-from tools import command_parser
+from tools import command_parser, warn
 
 
 def main(argv: list[str]) -> int:
     """Print the comparison; 0, 1 or 2 as above."""
     options = _parser().parse_args(argv)
-    try:
-        base, new = _sides(options.sources)
-        comparison = _compare(base, new, options)
-    except RecordError as error:
-        print(error, file=sys.stderr)
-        return 2
-    _print(comparison, options)
+    base, new = _sides(options.sources)
+    comparison = _compare(base, new, options)
+    if options.json:
+        print(json.dumps(comparison_facts(comparison), indent=1))
+    elif options.markdown:
+        print(comparison_markdown(comparison), end="")
+    else:
+        print_comparison(comparison, Console())
     return comparison.exit_code
 
 
@@ -69,8 +70,7 @@ def _compare(base: Sequence[str], new: Sequence[str], options: argparse.Namespac
     old = _newest(old, options.base_last, "--base-last")
     if not old:
         raise RecordError("Every run of the base is one of the new runs.")
-    for warning in (warning for run in (*old, *fresh) for warning in run.warnings):
-        print(warning, file=sys.stderr)
+    warn([*old, *fresh])
     return compare(old, fresh, across=across)
 
 
@@ -78,12 +78,3 @@ def _newest(runs: list[Run], count: int | None, option: str) -> list[Run]:
     if count is not None and count < 1:
         raise RecordError(f"{option} needs a whole number of at least 1, not {count}.")
     return runs[-count:] if count else runs
-
-
-def _print(comparison: Comparison, options: argparse.Namespace) -> None:
-    if options.json:
-        print(json.dumps(comparison_facts(comparison), indent=1))
-    elif options.markdown:
-        print(comparison_markdown(comparison), end="")
-    else:
-        print_comparison(comparison, Console(soft_wrap=False))

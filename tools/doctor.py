@@ -1,12 +1,9 @@
 """refit-bench doctor: is this machine or allocation fit to run a scenario?"""
 
-import sys
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fixtures.cases.errors import CaseError
 from fixtures.cases.scenarios import find_scenario
 from fixtures.health.doctor import examine
 from fixtures.health.finding import Finding
@@ -21,11 +18,7 @@ def main(argv: list[str]) -> int:
         "scenario", nargs="?", metavar="SCENARIO", help="s1..s7 or a row; default: in general"
     )
     options = parser.parse_args(argv)
-    try:
-        scenario = find_scenario(options.scenario) if options.scenario else None
-    except CaseError as error:
-        print(error, file=sys.stderr)
-        return 2
+    scenario = find_scenario(options.scenario) if options.scenario else None
     findings = examine(probe(), scenario)
     show(findings, Console())
     return 1 if any(finding.level == "problem" for finding in findings) else 0

@@ -7,29 +7,23 @@ import argparse
 import json
 import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from fixtures.gates.index import Index, Series
 from fixtures.gates.metrics import METRICS
-from fixtures.records import RecordError
+from fixtures.records.errors import RecordError
 from fixtures.records.reader import expand
 from fixtures.views.trend import Trend, trend_of, trend_text
-from tools import command_parser
+from tools import command_parser, fitted
 
 INDEX = ".index.sqlite"
 
 
 def main(argv: list[str]) -> int:
-    """Print the trends; 2 with one sentence when there is nothing to show."""
+    """Print the trends."""
     options = _parser().parse_args(argv)
-    try:
-        found = _series(options)
-    except RecordError as error:
-        print(error, file=sys.stderr)
-        return 2
-    trends = [trend_of(series, options.metric) for series in found]
+    trends = [trend_of(series, options.metric) for series in _series(options)]
     if options.json:
         print(json.dumps([_facts(trend) for trend in trends], indent=1))
     else:
@@ -39,16 +33,9 @@ def main(argv: list[str]) -> int:
 
 def _print(trends: Sequence[Trend], blocks: int) -> None:
     """A paragraph each, in lines that fit the terminal; 80 columns where there is none."""
-    columns = shutil.get_terminal_size().columns
-    texts = (trend_text(trend, min(blocks, columns - 4)) for trend in trends)
-    print("\n\n".join("\n".join(_folded(line, columns) for line in lines) for lines in texts))
-
-
-def _folded(line: str, columns: int) -> str:
-    """A line over several where it is too long; those after the first are indented."""
-    return textwrap.fill(
-        line, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
+    blocks = min(blocks, shutil.get_terminal_size().columns - 4)
+    texts = ("\n".join(fitted(line, "    ") for line in trend_text(trend, blocks)) for trend in trends)
+    print("\n\n".join(texts))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -196,20 +196,16 @@ def usage() -> str:
     )
 
 
-def main(argv: list[str], environ: Mapping[str, str] = os.environ) -> int:
+def main(argv: list[str]) -> int:
     """Print the pytest options, quoted for a shell, and on stderr what was ignored.
 
-    2, with one sentence, for a flag that cannot be honoured here and for too small a Slurm allocation.
+    Raises CaseError for a flag that cannot be honoured here and for too small a Slurm allocation.
     """
     if {"-h", "--help"} & set(argv):
         print(usage())
         return 0
-    try:
-        mapped = map_flags(argv)
-        _check_allocation(mapped, environ.get("SLURM_NTASKS", ""))
-    except CaseError as error:
-        print(error, file=sys.stderr)
-        return 2
+    mapped = map_flags(argv)
+    _check_allocation(mapped, os.environ.get("SLURM_NTASKS", ""))
     for flag in mapped.ignored:
         print(f"ignored, without effect on a refit here: {flag}", file=sys.stderr)
     print(shlex.join(mapped.options))

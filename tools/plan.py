@@ -15,14 +15,12 @@ from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenarios
 from fixtures.cases.updates import parse_update
 from fixtures.engines.registry import Way
-from fixtures.megatron_plan.cold_plan import committed_rows, measure_ladder
 from fixtures.planning.delta_table import deltas_json, print_deltas
 from fixtures.planning.figure import draw_traffic
 from fixtures.planning.predict import Fitted, fit, measured_cases, predict
 from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
 from fixtures.planning.tables import (
-    print_cost,
     print_fabric,
     print_placements,
     print_plans,
@@ -30,7 +28,7 @@ from fixtures.planning.tables import (
     print_replayed,
 )
 from fixtures.planning.unpredicted import MIN_CASES, sentence, unpredicted
-from fixtures.records import RecordError, Run, read_runs, reference_runs
+from fixtures.records.reader import Run, read_runs, reference_runs
 from tools import command_parser
 
 EXACT_MOE_LAYERS = 3
@@ -58,37 +56,25 @@ def parser() -> argparse.ArgumentParser:
         "of changed weights and at others")  # fmt: skip
     add("--exact", action="store_true", help="run Megatron's planner for all ranks on a narrow model, check "
         "every element, repaired and as shipped")  # fmt: skip
-    add("--cost", action="store_true", help="print what Megatron's plan costs by world size, as measured")
-    add("--measure", type=Path, metavar="FILE", help="with --cost: measure it here and write FILE (minutes)")
     return made
 
 
 def main(argv: list[str]) -> int:
-    """0: planned; 1: --exact found a wrong plan; 2: bad input, with one sentence on stderr."""
+    """0: planned; 1: --exact found a wrong plan."""
     options = parser().parse_args(argv)
-    try:
-        if options.cost:
-            return _cost(options.measure)
-        if options.exact:
-            return _exact(options)
-        plans = _plans(options)
-        runs = _runs(options.runs or []) if options.predict else []
-        fitted = _fitted(runs, plans) if options.predict else {}
-        share = parse_update(options.update).share if options.update else None
-        if options.figure:
-            draw_traffic(plans, options.figure)
-            print(f"{options.figure} is written", file=sys.stderr)
-    except CaseError as error:
-        print(error, file=sys.stderr)
-        return 2
-    _show(plans, fitted, sentence(unpredicted(runs)), share, options)
-    return 0
-
-
-def _plans(options: argparse.Namespace) -> list[ScenarioPlan]:
+    if options.exact:
+        return _exact(options)
     model = find_model(options.model, options.num_layers)
     fabric = parse_fabric(options.fabric or [])
-    return [plan_scenario(scenario, model, fabric) for scenario in _scenarios(options)]
+    plans = [plan_scenario(scenario, model, fabric) for scenario in _scenarios(options)]
+    runs = _runs(options.runs) if options.predict else []
+    fitted = _fitted(runs, plans) if options.predict else {}
+    share = parse_update(options.update).share if options.update else None
+    if options.figure:
+        draw_traffic(plans, options.figure)
+        print(f"{options.figure} is written", file=sys.stderr)
+    _show(plans, fitted, sentence(unpredicted(runs)), share, options)
+    return 0
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
@@ -106,12 +92,9 @@ def _order(text: str) -> tuple[int, ...]:
         raise CaseError(f"placement must be best or ranks like 0,2,1,3, not {text!r}") from None
 
 
-def _runs(sources: list[str]) -> list[Run]:
+def _runs(sources: list[str] | None) -> list[Run]:
     """The named runs, else the committed ones."""
-    try:
-        return read_runs(sources) if sources else reference_runs()
-    except RecordError as error:
-        raise CaseError(str(error)) from None
+    return read_runs(sources) if sources else reference_runs()
 
 
 def _fitted(runs: list[Run], plans: list[ScenarioPlan]) -> dict[Way, Fitted]:
@@ -165,13 +148,3 @@ def _exact(options: argparse.Namespace) -> int:
         print_replayed(repaired, shipped, console)
         worst = max(worst, 0 if repaired.exact else 1)
     return worst
-
-
-def _cost(measure_to: Path | None) -> int:
-    if measure_to:
-        measure_to.write_text(json.dumps(measure_ladder(), indent=1) + "\n", encoding="utf-8")
-    rows = committed_rows(measure_to) if measure_to else committed_rows()
-    if not rows:
-        raise CaseError("no measured cost of the plan is at hand; measure one with --cost --measure FILE")
-    print_cost(rows, Console())
-    return 0

@@ -4,7 +4,9 @@ for the suite's own plan here, beside megatron-core's as once measured: refit-be
 Exit code: 0; 2 for bad input.
 """
 
+import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -19,19 +21,24 @@ from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.cases.shards import Shard, shards_of
 from fixtures.engines.plan import _by_peer, own_plan
-from fixtures.megatron_plan.cold_plan import committed_rows, ladder
+from fixtures.megatron_plan.cold_plan import COMMITTED, committed_rows, ladder, measure_ladder
 from fixtures.models.bind import DTYPES, local_name
 from fixtures.timing.stopwatch import no_garbage_collected
-from tools import command_parser
+from tools import command_parser, write
 
 
 def main(argv: list[str]) -> int:
     """Print the table."""
     parser = command_parser("plan-cost", __doc__)
     parser.add_argument("--seven", action="store_true", help="the seven scenarios, not a ladder of sizes")
+    parser.add_argument("--measure", type=Path, metavar="FILE", help="measure megatron-core's here too, and "
+                        "write it to FILE (minutes)")  # fmt: skip
     options = parser.parse_args(argv)
+    if options.measure:
+        write(options.measure, json.dumps(measure_ladder(), indent=1) + "\n")
+    rows = [] if options.seven else committed_rows(options.measure or COMMITTED)
+    megatrons = {row.world_size: row.total_s for row in rows}
     scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]
-    megatrons = {row.world_size: row.total_s for row in committed_rows()} if not options.seven else {}
     table = Table("case", "ranks", "transfers", "plan s", "streams s", "own s", "megatron s", box=None)
     for scenario in scenarios:
         rank, (transfers, plan_s, streams_s) = max(

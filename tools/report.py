@@ -7,15 +7,15 @@ added to the summary of the GitHub job that runs this. Exit code: 0 made, 2 bad 
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from fixtures.records import RecordError, Run, read_runs
+from fixtures.records.errors import RecordError
+from fixtures.records.reader import Run, read_runs
 from fixtures.views.report.ledger import read_ledger
 from fixtures.views.report.markdown import markdown
 from fixtures.views.report.page import page
 from fixtures.views.units import bytes_text
-from tools import command_parser
+from tools import command_parser, write
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 """GitHub's variable: the file whose Markdown it shows on the job's page."""
@@ -24,14 +24,10 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 def main(argv: list[str]) -> int:
     """Write the page and name it, or print the Markdown."""
     options = _parser().parse_args(argv)
-    try:
-        runs = [run for run in read_runs(options.runs) if run.cases]
-        if not runs:
-            raise RecordError("No case was recorded in these runs.")
-        _make(runs, options)
-    except RecordError as error:
-        print(error, file=sys.stderr)
-        return 2
+    runs = [run for run in read_runs(options.runs) if run.cases]
+    if not runs:
+        raise RecordError("No case was recorded in these runs.")
+    _make(runs, options)
     return 0
 
 
@@ -63,11 +59,7 @@ def _make(runs: list[Run], options: argparse.Namespace) -> None:
         print(text, end="")
         return
     output = options.output or Path("page.html")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecordError(f"{output} cannot be written: {error.strerror}.") from None
+    write(output, text)
     print(f"{output}: {bytes_text(len(text))} from {len(runs)} run{'s' * (len(runs) != 1)}.")
 
 
@@ -76,9 +68,5 @@ def _add_to_job(text: str) -> None:
     summary = os.environ.get(SUMMARY)
     if not summary:
         raise RecordError(f"{SUMMARY} is not set: --job-summary is for a job of GitHub Actions.")
-    try:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise RecordError(f"{summary} cannot be written: {error.strerror}.") from None
+    write(Path(summary), text, append=True)
     print(f"{summary}: the job's summary has it.")

@@ -3,13 +3,11 @@
 Exit code: that of the run where its end line says so, 0 for a run without one, 2 for bad input.
 """
 
-import sys
-
 from rich.console import Console
 from rich.text import Text
 
-from fixtures.records import RecordError, Run, read_runs
 from fixtures.records.identity import machine_words
+from fixtures.records.reader import Run, read_runs
 from fixtures.views.table import render
 from tools import command_parser
 
@@ -19,11 +17,7 @@ def main(argv: list[str]) -> int:
     parser = command_parser("summary", __doc__, runs=True)
     parser.add_argument("--width", type=int, help="columns of the table; default: the terminal's")
     options = parser.parse_args(argv)
-    try:
-        runs = read_runs(options.runs)
-    except RecordError as error:
-        print(error, file=sys.stderr)
-        return 2
+    runs = read_runs(options.runs)
     for run in runs:
         _print(run, Console(width=options.width))
     return max(_exit_code(run) for run in runs)

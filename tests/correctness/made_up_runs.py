@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fixtures.cases.scenarios import SCENARIOS, Scenario
-from fixtures.records import RunWriter
 from fixtures.records.record import CaseRecord
+from fixtures.records.writer import RunWriter
 
 IDENTITY = {
     "device": "NVIDIA H200",

@@ -10,7 +10,7 @@ import torch
 from torch.distributed.run import get_args_parser
 
 from fixtures.plugins.run_file import NOT_SAVED, NOTHING_MEASURED
-from fixtures.records import RunWriter
+from fixtures.records.writer import RunWriter
 from tests.correctness import made_up_runs as made_up
 from tests.correctness.cli.inner_runs import fork_suite
 

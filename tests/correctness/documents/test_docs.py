@@ -23,6 +23,7 @@ from fixtures.documents.files import (
 )
 from fixtures.documents.tables import TABLES
 from tools import docs
+from tools.__main__ import main as run
 from tools.megatron_flags import map_flags
 
 TO_LAND: set[str] = set()
@@ -30,7 +31,7 @@ TO_LAND: set[str] = set()
 
 
 def test_committed_documents_do_not_drift(capsys: pytest.CaptureFixture[str]) -> None:
-    assert docs.main(["--check"]) == 0, capsys.readouterr().out
+    assert run(["docs", "--check"]) == 0, capsys.readouterr().out
 
 
 @pytest.fixture
@@ -58,16 +59,16 @@ def test_a_changed_number_is_drift_and_is_mended(
     right = file.read_text(encoding="utf-8")
     assert old in right
     file.write_text(right.replace(old, new), encoding="utf-8")
-    assert docs.main(["--check"]) == 1
+    assert run(["docs", "--check"]) == 1
     assert f"{name} drifted" in capsys.readouterr().out
-    assert docs.main([]) == 0
+    assert run(["docs"]) == 0
     assert file.read_text(encoding="utf-8") == right
 
 
 def test_prose_by_hand_survives(copies: Path) -> None:
     file = copies / BENCHMARK
     file.write_text("A sentence by hand.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert docs.main([]) == 0
+    assert run(["docs"]) == 0
     assert file.read_text(encoding="utf-8").startswith("A sentence by hand.\n# ")
 
 
@@ -75,7 +76,7 @@ def test_an_unknown_table_is_one_sentence_and_code_2(
     copies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copies / BENCHMARK).write_text("<!-- table:weather -->\n<!-- /table:weather -->\n", encoding="utf-8")
-    assert docs.main([]) == 2
+    assert run(["docs"]) == 2
     assert capsys.readouterr().err.startswith("unknown table 'weather'")
 
 

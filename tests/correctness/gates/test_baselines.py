@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.gates import (
-    Baseline,
-    find_baseline,
-    gate_obstacle,
-    judge,
-    load_baseline,
-    new_baseline,
-    parse_gate,
-)
-from fixtures.gates.baselines import Change, Reference, baseline_text
-from fixtures.records import RecordError, Run, read_run
+from fixtures.gates.baselines import Baseline, Change, Reference, baseline_text, find_baseline, load_baseline
+from fixtures.gates.judgement import gate_obstacle, judge, parse_gate
+from fixtures.gates.new_baseline import new_baseline
+from fixtures.records.errors import RecordError
+from fixtures.records.reader import Run, read_run
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
 

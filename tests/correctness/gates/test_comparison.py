@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.gates import compare
-from fixtures.records import Run, read_run
+from fixtures.gates.comparison import compare
+from fixtures.records.reader import Run, read_run
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
 
 BASE = (30.0, 30.3, 29.8, 30.1, 30.5, 29.9, 30.2)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.gates import compare
-from fixtures.records import Run
-from fixtures.records.reader import Path
+from fixtures.gates.comparison import compare
+from fixtures.records.reader import Path, Run
 from tests.correctness.made_up_runs import case, environment
 
 BASE, NEW = 30, 7

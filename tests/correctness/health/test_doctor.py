@@ -14,6 +14,7 @@ from fixtures.health.gpus import GpuProbe
 from fixtures.health.machine import Machine, probe
 from fixtures.ranks.discovery import Launched
 from tools import doctor
+from tools.__main__ import main as run
 
 H200 = GpuProbe(
     index=0, name="NVIDIA H200", max_mhz=1980, throttled=(), uncorrected_errors=0, links=18, links_up=18,
@@ -173,7 +174,7 @@ def test_exit_code_follows_the_findings(
     machine: Machine, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "probe", lambda: machine)
-    assert doctor.main([]) == code
+    assert run(["doctor"]) == code
     output = capsys.readouterr().out
     assert ("1 problem" in output) == bool(code)
 
@@ -183,10 +184,10 @@ def test_advice_is_printed_to_the_letter(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(doctor, "probe", lambda: with_package("nvshmem4py", None))
-    assert doctor.main(["s1"]) == 1
+    assert run(["doctor", "s1"]) == 1
     assert "pip install '.[gpu]' for megatron's method nvshmem" in capsys.readouterr().out
 
 
 def test_unknown_scenario_is_one_sentence_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.main(["s9"]) == 2
+    assert run(["doctor", "s9"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

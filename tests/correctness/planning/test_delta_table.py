@@ -24,7 +24,7 @@ from fixtures.engines.delta_codec import Shape, encode
 from fixtures.planning.delta_table import bound_of, holds_up_to, print_deltas
 from fixtures.planning.summary import ScenarioPlan, plan_scenario
 from fixtures.views.units import share_text
-from tools.plan import main
+from tools.__main__ import main as run
 
 H100 = PRESETS["8xH100"]
 
@@ -128,9 +128,9 @@ def test_the_document_has_a_row_for_each_order_and_marks_what_is_out_of_reach(pl
 
 
 def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["s1", "--fabric", "8xH100", "--update", "0.02", "--json"]) == 0
+    assert run(["plan", "s1", "--fabric", "8xH100", "--update", "0.02", "--json"]) == 0
     (delta,) = json.loads(capsys.readouterr().out)["deltas"]
     assert delta["share"] == 0.02
     assert delta["orders"]["megatron"]["dense_floor_ms"] > 20 * delta["orders"]["megatron"]["wire_ms"]
-    assert main(["s1", "--update", "2"]) == 2
+    assert run(["plan", "s1", "--update", "2"]) == 2
     assert "an update changes a share" in capsys.readouterr().err

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.gates.index import Index
-from fixtures.records import RecordError, check_run, read_run, read_runs
+from fixtures.records.errors import RecordError
 from fixtures.records.fields import fields_of
-from fixtures.records.reader import MOST_BYTES, expand
+from fixtures.records.reader import MOST_BYTES, expand, read_run, read_runs
 from fixtures.records.schema import LINES, line_problems
+from fixtures.records.validate import check_run
 from fixtures.views.markdown import schema_markdown
 from tests.correctness.made_up_runs import CALIBRATION, case, case_line, environment, skipped, write_run
 

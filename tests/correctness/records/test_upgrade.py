@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fixtures.cases.identity import CaseId
-from fixtures.records import check_run, read_run, read_runs
+from fixtures.records.reader import read_run, read_runs
+from fixtures.records.validate import check_run
 from tests.correctness.made_up_runs import case_line, environment
 
 OWN_ID = "own-collocated-tp2ep1-to-tp1ep2-nccl"

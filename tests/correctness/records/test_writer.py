@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.records import RecordError, RunWriter, finished_cases, read_run
+from fixtures.records.errors import RecordError
+from fixtures.records.reader import finished_cases, read_run
+from fixtures.records.writer import RunWriter
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 
 
@@ -60,7 +62,7 @@ def test_a_line_that_breaks_the_schema_is_written_and_named(tmp_path: Path) -> N
 KILLED = """
 import sys
 from pathlib import Path
-from fixtures.records import RunWriter
+from fixtures.records.writer import RunWriter
 from tests.correctness.made_up_runs import case, environment
 writer = RunWriter(Path(sys.argv[1]), environment())
 print("ready", flush=True)

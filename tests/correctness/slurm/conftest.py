@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.cluster.slurm import ENDED, Cluster, Job, obstacle, running
-from fixtures.records import Run, read_run
+from fixtures.records.reader import Run, read_run
 from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]

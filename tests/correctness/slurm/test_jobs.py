@@ -8,7 +8,8 @@ import pytest
 
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.cluster.slurm import Cluster
-from fixtures.records import check_run, read_run
+from fixtures.records.reader import read_run
+from fixtures.records.validate import check_run
 from tests.correctness.slurm.conftest import JOB_S, ON_CPU, ROOT, Submitted, submit
 
 pytestmark = pytest.mark.slurm

@@ -2,12 +2,14 @@
 
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
+
+from tools.__main__ import main
 
 SECONDS = 10
 BYTES = 2**30
@@ -90,8 +92,8 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def exit_code(main: Callable[[list[str]], int], argv: list[str]) -> int:
-    """What a tool ends with, in bounds; argparse leaves with SystemExit."""
+def exit_code(argv: list[str]) -> int:
+    """What a command ends with, in bounds; argparse leaves with SystemExit."""
     with bounded():
         try:
             return main(argv)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.records import check_run, read_run
+from fixtures.records.reader import read_run
+from fixtures.records.validate import check_run
 from tests.correctness.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.correctness.golden import assert_golden
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, noisy_nights, skipped, write_run
-from tools import baseline, check_results, compare
+from tools.__main__ import main as run
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -35,7 +35,7 @@ def test_compare_prints_the_golden_table(
     folders: tuple, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert compare.main([*folders]) == 1
+    assert run(["compare", *folders]) == 1
     text = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     assert_golden(text, GOLDEN / "compare.txt", tmp_path)
 
@@ -55,7 +55,7 @@ def test_a_comparison_has_a_row_for_each_case_with_its_change_and_each_reason_on
         ([], "incomparable", "device was"),
         (["--across=device"], "unknown", "too few"),
     ):
-        assert compare.main([*paths, *across]) == 2
+        assert run(["compare", *paths, *across]) == 2
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
         rows = [line for line in lines if " nvshmem " in line and "%" in line]
@@ -65,7 +65,7 @@ def test_a_comparison_has_a_row_for_each_case_with_its_change_and_each_reason_on
 
 
 def test_compare_json_and_markdown(folders: tuple, capsys: pytest.CaptureFixture) -> None:
-    assert compare.main([*folders, "--json"]) == 1
+    assert run(["compare", *folders, "--json"]) == 1
     facts = json.loads(capsys.readouterr().out)
     row = next(
         row
@@ -74,22 +74,22 @@ def test_compare_json_and_markdown(folders: tuple, capsys: pytest.CaptureFixture
     )
     assert (row["outcome"], row["base"], row["new"], row["base_runs"]) == ("worse", 30.0, 34.0, 7)
     assert row["low"] <= row["change"] <= row["high"]
-    assert compare.main([*folders, "--markdown"]) == 1
+    assert run(["compare", *folders, "--markdown"]) == 1
     assert "| ▲ worse | s6 direct nvshmem |" in capsys.readouterr().out
 
 
 def test_compare_of_one_folder_with_itself_by_age(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     noisy_nights([30.0] * 20 + [36.0] * 7, tmp_path)
     same = str(tmp_path)
-    assert compare.main([same, same, "--new-last", "7", "--base-last", "15"]) == 1
+    assert run(["compare", same, same, "--new-last", "7", "--base-last", "15"]) == 1
     assert "15 runs" in capsys.readouterr().out
-    assert compare.main([same, f"{tmp_path}/night000.jsonl"]) == 2
+    assert run(["compare", same, f"{tmp_path}/night000.jsonl"]) == 2
 
 
 def test_sides_by_vs(folders: tuple, capsys: pytest.CaptureFixture) -> None:
     base, new = folders
     files = [f"{base}/base0.jsonl", f"{base}/base1.jsonl", "vs", f"{new}/new*.jsonl"]
-    assert compare.main(files) == 1
+    assert run(["compare", *files]) == 1
     assert "2 runs (base0 to base1) against 7 runs" in capsys.readouterr().out
 
 
@@ -132,8 +132,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
     for key, text in texts.items():
         Path(files[key]).write_text(text)
     arguments = [argument.format(**files) for argument in BAD[name][0]]
-    main = compare.main if tool == "compare" else check_results.main
-    assert main(arguments if tool == "compare" else arguments[-1:]) == 2
+    assert run([tool, *(arguments if tool == "compare" else arguments[-1:])]) == 2
     out, err = capsys.readouterr()
     assert BAD[name][1] in err
     assert len(err.strip().splitlines()) == 1
@@ -143,7 +142,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
 def test_new_baseline_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     nights = [str(path) for path in noisy_nights([30.0, 30.2, 29.9, 30.1], tmp_path / "runs")]
     output = tmp_path / "thresholds" / "h200.toml"
-    assert baseline.main([*nights, "-o", str(output), "--because", "first nights"]) == 0
+    assert run(["baseline", *nights, "-o", str(output), "--because", "first nights"]) == 0
     assert "new   s6 direct nvshmem twin 4,4 warm_ms: 30." in capsys.readouterr().out
     text = output.read_text()
     for needed in (
@@ -154,21 +153,21 @@ def test_new_baseline_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.Ca
         "runs = 4",
     ):
         assert needed in text
-    assert baseline.main([*nights[:3], "-o", str(output), "--because", "again"]) == 0
+    assert run(["baseline", *nights[:3], "-o", str(output), "--because", "again"]) == 0
     assert output.read_text().count("[[change]]") == 2
-    assert baseline.main([*nights[:2], "-o", str(output), "--because", "x"]) == 2
-    assert baseline.main([*nights, "-o", "/dev/null/x.toml", "--because", "x"]) == 2
-    assert baseline.main([*nights, "-o", str(output), "--because", "x", "--xfail", "s6"]) == 2
+    assert run(["baseline", *nights[:2], "-o", str(output), "--because", "x"]) == 2
+    assert run(["baseline", *nights, "-o", "/dev/null/x.toml", "--because", "x"]) == 2
+    assert run(["baseline", *nights, "-o", str(output), "--because", "x", "--xfail", "s6"]) == 2
 
 
 def test_check_results_says_sound_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good = write_run(tmp_path / "good.jsonl", [case(), skipped("s1")], calibration=CALIBRATION)
-    assert check_results.main([str(good)]) == 0
+    assert run(["check-results", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: sound, 2 cases\n"
     bad = write_run(tmp_path / "bad.jsonl", [case(mismatches=4)])
-    assert check_results.main([str(tmp_path)]) == 2
+    assert run(["check-results", str(tmp_path)]) == 2
     assert f"{bad}: case 1 (s6 direct nvshmem twin 4,4)" in capsys.readouterr().err
     with good.open("a") as file:
         file.write('{"type": "case", "scena')
-    assert check_results.main([str(good)]) == 2
+    assert run(["check-results", str(good)]) == 2
     assert "the last line is torn" in capsys.readouterr().err

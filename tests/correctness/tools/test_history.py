@@ -11,13 +11,13 @@ from fixtures.gates.index import Index
 from fixtures.gates.metrics import METRICS, WARM, value_of
 from fixtures.views.trend import sparkline
 from tests.correctness.made_up_runs import case, case_line, environment, noisy_nights, skipped, write_run
-from tools import history
+from tools.__main__ import main as run
 
 
 def test_history_shows_a_sparkline_and_the_change(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     noisy_nights([30 + 0.1 * (i % 3) for i in range(20)] + [36 + 0.1 * (i % 3) for i in range(10)], tmp_path)
     write_run(tmp_path / "zz.jsonl", [skipped("s6")], env=environment("2031-01-01T00:00:00+00:00"))
-    assert history.main(["s6", "--results", str(tmp_path)]) == 0
+    assert run(["history", "s6", "--results", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= shutil.get_terminal_size().columns
     out = " ".join(shown.split())
@@ -32,7 +32,7 @@ def test_a_change_of_the_system_is_shown_in_place(tmp_path: Path, capsys: pytest
     for night in range(6):
         env = environment(f"2030-01-0{night + 1}T00:00:00+00:00", torch="2.11" if night < 3 else "2.15")
         write_run(tmp_path / f"n{night}.jsonl", [case()], env=env)
-    assert history.main(["s6", "--results", str(tmp_path)]) == 0
+    assert run(["history", "s6", "--results", str(tmp_path)]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "system changed at 2030-01-04 (night): torch was '2.11' and is '2.15'" in output
 
@@ -106,15 +106,15 @@ def test_history_and_compare_take_one_median(
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     noisy_nights([30.0], tmp_path)
-    assert history.main(["s9", "--results", str(tmp_path)]) == 2
+    assert run(["history", "s9", "--results", str(tmp_path)]) == 2
     assert "No run of scenario 's9' was found; recorded are: s6-collocated" in capsys.readouterr().err
-    assert history.main(["s6", "--results", str(tmp_path / "none")]) == 2
-    assert history.main(["s6", "--results", str(tmp_path), "--engine", "x"]) == 2
+    assert run(["history", "s6", "--results", str(tmp_path / "none")]) == 2
+    assert run(["history", "s6", "--results", str(tmp_path), "--engine", "x"]) == 2
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     noisy_nights([30.0] * 3, tmp_path)
-    assert history.main(["s6", "--results", str(tmp_path), "--json"]) == 0
+    assert run(["history", "s6", "--results", str(tmp_path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert [len(entry["points"]) for entry in facts] == [3]
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from fixtures.records.plain import HIDDEN
 from fixtures.records.schema import FACTS, LINES
 from tests.correctness.made_up_runs import CALIBRATION, case_line, environment
 from tests.correctness.tools.hostile import VALUES, exit_code, fuzzed
-from tools import baseline, check_results, compare, export, history, plan, report, summary
 
 PLACES = [
     *((kind, f.name) for kind, cls in LINES.items() for f in fields_of(cls)),
@@ -44,7 +42,8 @@ def lines(changes: list[Change], night: int) -> list[dict[str, Any]]:
     }
     for (place, name), value in changes:
         line = run.get(place) or {**run["case"], **run["environment"]}[place]
-        line[name] = value
+        if isinstance(line, dict):
+            line[name] = value
     others = [case_line("s7"), case_line("s6", engine="megatron")]
     return [run["environment"], run["calibration"], run["case"], *others, run["end"]]
 
@@ -59,31 +58,31 @@ def write(folder: Path, changes: list[Change]) -> None:
     (folder / "before").write_text(before)
 
 
-def commands(folder: Path) -> list[tuple[Callable[[list[str]], int], list[str]]]:
+def commands(folder: Path) -> list[list[str]]:
     """Every tool that reads result files, on the folder."""
     runs, page = str(folder), str(folder / "page.html")
     first, before = str(folder / "night1.jsonl"), str(folder / "before")
     return [
-        (check_results.main, [runs]),
-        (summary.main, [first]),
-        (report.main, [runs, "-o", page]),
-        (report.main, [runs, "--markdown"]),
-        (history.main, ["s6", "--results", runs]),
-        (compare.main, [before, runs]),
-        (compare.main, [before, runs, "--markdown"]),
-        (compare.main, [before, runs, "--json"]),
-        (export.main, [runs, "-o", str(folder / "cases.csv")]),
-        (export.main, [runs, "-o", str(folder / "cases.prom")]),
-        (baseline.main, [runs, "--because", "x", "-o", str(folder / "base.toml"), "--new-system"]),
+        ["check-results", runs],
+        ["summary", first],
+        ["report", runs, "-o", page],
+        ["report", runs, "--markdown"],
+        ["history", "s6", "--results", runs],
+        ["compare", before, runs],
+        ["compare", before, runs, "--markdown"],
+        ["compare", before, runs, "--json"],
+        ["export", runs, "-o", str(folder / "cases.csv")],
+        ["export", runs, "-o", str(folder / "cases.prom")],
+        ["baseline", runs, "--because", "x", "-o", str(folder / "base.toml"), "--new-system"],
     ]
 
 
-def ran(main: Callable[[list[str]], int], argv: list[str]) -> str:
+def ran(argv: list[str]) -> str:
     """All that a tool prints; it ends with 0, 1 or 2."""
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
-        code = exit_code(main, argv)
-    assert code in (0, 1, 2), f"{main.__module__} {argv}: exit code {code}"
+        code = exit_code(argv)
+    assert code in (0, 1, 2), f"{argv}: exit code {code}"
     return out.getvalue()
 
 
@@ -94,9 +93,9 @@ def test_each_tool_takes_or_refuses_any_field(
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "hostile"
     write(folder, changes)
-    for main, argv in commands(folder):
-        said = ran(main, argv)
-        assert not HIDDEN.search(said), f"{main.__module__} prints hidden characters"
+    for argv in commands(folder):
+        said = ran(argv)
+        assert not HIDDEN.search(said), f"{argv[0]} prints hidden characters"
         assert "Traceback" not in said
 
 
@@ -107,5 +106,5 @@ def test_a_plan_takes_or_refuses_any_measured_rate(
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "hostile-rates"
     write(folder, changes)
-    said = ran(plan.main, ["s6", "--fabric", str(folder / "night1.jsonl")])
+    said = ran(["plan", "s6", "--fabric", str(folder / "night1.jsonl")])
     assert "Traceback" not in said

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
 from fixtures.cases.scenarios import find_scenario
-from tools.megatron_flags import MAPPED, main, map_flags, read_flags
+from tools.__main__ import main as run
+from tools.megatron_flags import MAPPED, map_flags, read_flags
 from tools.megatron_known import CONSTANTS, IGNORED, REFUSED, SIZES
 
 LAYOUTS = """--tensor-model-parallel-size 16 --expert-model-parallel-size 4
@@ -151,14 +152,21 @@ def test_ignored_flags_change_nothing_wherever_they_stand(flags: list[str], rand
     assert set(flags) <= {text.split()[0] for text in mapped.ignored}
 
 
-def test_the_command_prints_for_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words(LAYOUTS), "--swiglu", "--", "-k", "a b"], environ={"SLURM_NTASKS": "96"}) == 0
+def test_the_command_prints_for_a_shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "96")
+    assert run(["megatron-flags", *words(LAYOUTS), "--swiglu", "--", "-k", "a b"]) == 0
     printed = capsys.readouterr()
     assert shlex.split(printed.out)[-2:] == ["-k", "a b"]
     assert printed.err == "ignored, without effect on a refit here: --swiglu\n"
 
 
-def test_too_small_an_allocation_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words(LAYOUTS), environ={"SLURM_NTASKS": "95"}) == 2
+def test_too_small_an_allocation_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "95")
+    assert run(["megatron-flags", *words(LAYOUTS)]) == 2
     assert capsys.readouterr().err.startswith("this refit needs 96 ranks and the allocation has 95 tasks")
-    assert main([*words(LAYOUTS), "--", "--twin", "8,2"], environ={"SLURM_NTASKS": "8"}) == 0
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert run(["megatron-flags", *words(LAYOUTS), "--", "--twin", "8,2"]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.cases.scenarios import SCENARIOS
-from tools.plan import main
+from tools.__main__ import main as run
 
 REQUIRED = {
     "id", "src_bytes_per_gpu", "dst_bytes_per_gpu", "moved_bytes_per_gpu", "floor_ms", "binding",
@@ -56,7 +56,7 @@ def test_full_kimi_k2_is_planned_in_1_gb_without_torch() -> None:
 
 
 def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
-    assert main([*argv, "--json"]) == 0
+    assert run(["plan", *argv, "--json"]) == 0
     return json.loads(capsys.readouterr().out)["scenarios"][0]
 
 
@@ -99,19 +99,12 @@ def test_calibration_file_changes_the_floor(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_tables_name_limits_and_placements(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["s2", "s6", "--placement"]) == 0
+    assert run(["plan", "s2", "s6", "--placement"]) == 0
     output = capsys.readouterr().out
     assert "35,783 sends and receives in one NCCL group" in output
     assert "--placement 0,8,1,9" in output
     assert "stretch over 2 NVLink domains" in output
     assert "nic_gbs: line rate" in output
-
-
-def test_cost_is_printed_from_the_measured_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--cost"]) == 0
-    output = capsys.readouterr().out
-    for ranks in ("8", "32", "128", "512"):
-        assert f"│ {ranks:>5} │" in output
 
 
 def test_cost_is_measured_on_request() -> None:
@@ -128,7 +121,7 @@ def test_cost_is_measured_on_request() -> None:
 
 @pytest.mark.parametrize("name", ["traffic.png", "traffic.svg"])
 def test_figure_is_written(tmp_path: Path, name: str) -> None:
-    assert main(["s1", "s6", "--figure", str(tmp_path / name), "--json"]) == 0
+    assert run(["plan", "s1", "s6", "--figure", str(tmp_path / name), "--json"]) == 0
     data = (tmp_path / name).read_bytes()
     assert data.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
 
@@ -153,7 +146,7 @@ def test_figure_is_written(tmp_path: Path, name: str) -> None:
 def test_bad_input_is_one_sentence_and_code_2(
     argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(argv) == 2
+    assert run(["plan", *argv]) == 2
     out, err = capsys.readouterr()
     assert sentence in err
     assert len(err.strip().splitlines()) == 1
@@ -161,12 +154,12 @@ def test_bad_input_is_one_sentence_and_code_2(
 
 
 def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--predict"]) == 0
+    assert run(["plan", "--predict"]) == 0
     output = capsys.readouterr().out
     assert "PREDICTED ms on 8xH200: not measured" in output
     assert "s6 s7 s1 s2 s3 s4 s5" in output
     assert "megatron nccl_m2n (0)" in " ".join(output.split())
-    assert main(["s6", "--predict", "--json"]) == 0
+    assert run(["plan", "s6", "--predict", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     predictions = document["predictions"]
     assert "megatron nccl_m2n (0)" in document["without_prediction"]
@@ -177,12 +170,12 @@ def test_predictions_are_marked_and_ranked(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_predicting_from_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["s6", "--predict", "--runs", str(tmp_path / "none.jsonl")]) == 2
+    assert run(["plan", "s6", "--predict", "--runs", str(tmp_path / "none.jsonl")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_exact_topology_is_run_on_request(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["s6", "--exact", "--num-layers", "2"]) == 0
+    assert run(["plan", "s6", "--exact", "--num-layers", "2"]) == 0
     repaired, shipped = capsys.readouterr().out.strip().splitlines()
     assert repaired.startswith("s6 repaired: 128 ranks, ")
     assert repaired.endswith(": exact")

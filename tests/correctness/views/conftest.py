@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.records import Run, read_run
+from fixtures.records.reader import Run, read_run
 from tests.correctness.made_up_runs import CALIBRATION, case, environment, skipped, write_run
 
 TIMES = {"s1": 190.0, "s2": 195.0, "s3": 180.0, "s4": 97.0, "s5": 98.0, "s6": 28.0, "s7": 26.0}

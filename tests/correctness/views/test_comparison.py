@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fixtures.gates import compare
-from fixtures.records import Run, read_run
+from fixtures.gates.comparison import compare
+from fixtures.records.reader import Run, read_run
 from fixtures.views.comparison import by_case, comparison_markdown, print_comparison
 from tests.correctness.made_up_runs import case, environment, write_run
 

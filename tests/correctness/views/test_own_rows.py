@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from fixtures.cases.scenarios import find_scenario
-from fixtures.records import Run, read_run
+from fixtures.records.reader import Run, read_run
 from fixtures.records.validate import check_run
 from fixtures.views.report.entries import newest_entries
 from fixtures.views.report.page import page

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fixtures.records import Run
+from fixtures.records.reader import Run
 from fixtures.views.report.page import page
 from tests.correctness.views.page_reader import PageReader, Section
 

@@ -26,9 +26,9 @@ import re
 from pathlib import Path
 from rich.console import Console
 from fixtures.documents.tables import columns, export_columns
-from fixtures.gates import compare
+from fixtures.gates.comparison import compare
 from fixtures.gates.index import Index
-from fixtures.records import read_run
+from fixtures.records.reader import read_run
 from fixtures.records.errors import RecordError
 from fixtures.views.comparison import comparison_markdown, print_comparison
 from fixtures.views.export import as_csv, as_openmetrics

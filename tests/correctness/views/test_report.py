@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fixtures.engines.registry import ENGINES
-from fixtures.records import Run, read_run, read_runs
+from fixtures.records.reader import Run, read_run, read_runs
 from fixtures.views.report import page as page_module
 from fixtures.views.report.entries import newest_entries
 from fixtures.views.report.markdown import markdown
@@ -21,7 +21,7 @@ from fixtures.views.report.svg import looks, style_of
 from tests.correctness.golden import assert_golden
 from tests.correctness.made_up_runs import case, environment, skipped, write_run
 from tests.correctness.patience import PATIENCE_S
-from tools import report
+from tools.__main__ import main as run
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -147,6 +147,9 @@ def test_a_run_without_times_still_makes_a_page(tmp_path: Path) -> None:
     assert "0 passed, 2 skipped" in words
     assert "nothing timed" in words
     assert "| floor |" not in markdown([run])
+    untimed = read_run(write_run(tmp_path / "y.jsonl", [case("s6", [30.0] * 4, throttled=[0, 1, 2])]))
+    assert "1 passed" in _Document(page([untimed])).words
+    assert "1 passed" in markdown([untimed])
 
 
 def test_two_systems_are_kept_apart(tmp_path: Path) -> None:
@@ -242,15 +245,15 @@ def test_the_tool_writes_a_page_and_markdown(
     tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFixture
 ) -> None:
     output = tmp_path / "out" / "page.html"
-    assert report.main([str(tmp_path), "-o", str(output)]) == 0
+    assert run(["report", str(tmp_path), "-o", str(output)]) == 0
     assert output.read_text().startswith("\n<!doctype html>") or output.read_text().startswith(
         "<!doctype html>"
     )
-    assert report.main([str(tmp_path), "--markdown"]) == 0
+    assert run(["report", str(tmp_path), "--markdown"]) == 0
     assert "### Kimi K2 refits: 8 passed, 1 failed, 1 skipped" in capsys.readouterr().out
     empty = write_run(tmp_path / "empty" / "e.jsonl", [])
     for arguments in ([str(empty)], ["none.jsonl"], [str(tmp_path), "-o", "/dev/null/x.html"]):
-        assert report.main(arguments) == 2
+        assert run(["report", *arguments]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -261,11 +264,11 @@ def test_a_job_of_github_is_told_what_ran(
     summary = tmp_path / "summary.md"
     summary.write_text("built\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    assert report.main([str(tmp_path), "--job-summary"]) == 0
+    assert run(["report", str(tmp_path), "--job-summary"]) == 0
     assert summary.read_text().startswith("built\n### Kimi K2 refits: 8 passed, 1 failed, 1 skipped")
     for value in ("", "/dev/null/x"):
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", value)
-        assert report.main([str(tmp_path), "--job-summary"]) == 2
+        assert run(["report", str(tmp_path), "--job-summary"]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fixtures.cases.described import Column, Described
-from fixtures.records import read_run
 from fixtures.records.fields import Field
 from fixtures.records.kinds import KINDS
+from fixtures.records.reader import read_run
 from fixtures.records.record import CaseRecord
 from fixtures.views import columns
 from fixtures.views.answer import answer, span

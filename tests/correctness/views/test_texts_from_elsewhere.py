@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from fixtures.gates import compare
+from fixtures.gates.comparison import compare
 from fixtures.records.fields import Field, fields_of
 from fixtures.records.plain import HIDDEN
 from fixtures.records.reader import Run, read_run

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.records import Run, read_run
+from fixtures.records.reader import Run, read_run
 from fixtures.views.report.entries import newest_entries
 from fixtures.views.report.page import page
 from fixtures.views.report.update_curve import LABEL, UpdateCurve, apart, update_curves, update_figure
