@@ -23,6 +23,7 @@ SAID = {
     "wrong-when-timed": "timed refit",
     "late": "wrong",
     "late-thread": "wrong",
+    "early": "held the new weights before the refit was called",
     "new-storage": "the refit moved 48 of 48 target tensors: embedding.word_embeddings.weight",
     "new-strides": "another address and strides",
     "source-destroyed": "the refit changed the source",

@@ -44,6 +44,20 @@ def test_weights_of_the_generation_before_are_called_stale(update: Update) -> No
     assert {problem.likely for problem in problems} == {"stale: these are the weights of 1 generation ago"}
 
 
+@pytest.mark.parametrize("update", UPDATES, ids=str)
+def test_weights_that_are_there_before_the_refit_are_early(update: Update) -> None:
+    tensors = made_up_rank(*LAYOUTS[0])
+    early = tensors[3]
+    fill(tensors, 6, update)
+    drawn = samples(tensors, 7, update, np.random.default_rng(5))
+    assert [sample.early() for sample in drawn] == [""] * len(drawn)
+    if update.dense:
+        poison(tensors)
+        assert [sample.early() for sample in drawn] == [""] * len(drawn)
+    fill([early], 7, update)
+    assert early.shard.param.name in [sample.early() for sample in drawn]
+
+
 def test_every_tensor_is_looked_at() -> None:
     tensors = made_up_rank(*LAYOUTS[0])
     for bound in tensors:
