@@ -26,11 +26,18 @@ from megatron.core.resharding.copy_services.nccl_copy_service import NCCLCopySer
 class TeamService(NCCLCopyService):
     pass
 """
+TUNED = """
+from fixtures.engines.packed import PackedEngine
+
+class Tuned(PackedEngine):
+    def refit(self):
+        super().refit()
+"""
 NOWHERE = """
 class ForGpus(PlainEngine):
     methods = {"cuda": ("nccl",)}
 """
-ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService", "plain:ForGpus")
+ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService", "plain:ForGpus", "tuned:Tuned")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     (example,) = (block for block in blocks if "class PlainEngine" in block)
     (folder / "plain.py").write_text(example + FORGETFUL + NOWHERE)
     (folder / "team.py").write_text(SERVICE)
+    (folder / "tuned.py").write_text(TUNED)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         engines = [f"--engine={name}" for name in ENGINES_TRIED]
@@ -49,11 +57,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
 
 @pytest.mark.skipif(torch.cuda.device_count() > 0, reason="these runs are about gloo ranks on a CPU")
 def test_the_documents_engine_and_a_copy_service_are_exact_and_a_fault_is_named(run: SuiteRun) -> None:
-    plain, forgetful, team, elsewhere = (run.case("s6", name) for name in ENGINES_TRIED)
-    for case in (plain, team):
+    plain, forgetful, team, elsewhere, tuned = (run.case("s6", name) for name in ENGINES_TRIED)
+    for case in (plain, team, tuned):
         assert (case["status"], case["mismatches"]) == ("passed", 0), run.output
         assert case["elements_verified"] > 0
     assert team["engine_facts"] == {"service": "TeamService"}
+    assert {"wire", "local"} < set(tuned["phases_ms"])
     assert forgetful["status"] == "failed"
     assert elsewhere["status"] == "skipped"
     assert elsewhere["reason"] == "method nccl needs CUDA GPUs, and this machine has none"
