@@ -6,12 +6,10 @@ not hold stay as they are. Exit code: 0 written, 2 bad input.
 
 import argparse
 from pathlib import Path
-from typing import Any, cast
 
 from fixtures.gates.baselines import FOLDER, Baseline, baseline_text, load_baseline
 from fixtures.gates.new_baseline import new_baseline
 from fixtures.records.errors import RecordError
-from fixtures.records.identity import system_name
 from fixtures.records.reader import read_runs
 from tools import command_parser, warn, write
 
@@ -20,10 +18,9 @@ def main(argv: list[str]) -> int:
     """Write the file and print what changed."""
     options = _parser().parse_args(argv)
     runs = read_runs(options.runs)
-    identity = cast(dict[str, Any], runs[0].environment["identity"])
-    path = options.output or FOLDER / f"{system_name(identity)}.toml"
+    path = options.output or FOLDER / f"{runs[0].system}.toml"
     old = load_baseline(path) if path.exists() else None
-    if old and (differing := old.differing(identity)) and not options.new_system:
+    if old and (differing := old.differing(runs[0].identity)) and not options.new_system:
         raise RecordError(f"{path} is of another system ({'; '.join(differing)}); --new-system replaces it.")
     kept = None if options.new_system else old
     fresh = new_baseline(runs, options.because, old=kept, xfail=_expected_failures(options.xfail))

@@ -65,8 +65,8 @@ def _compare(base: Sequence[str], new: Sequence[str], options: argparse.Namespac
     if unknown := [fact for fact in across if fact.split(".")[0] not in IDENTITY]:
         raise RecordError(f"--across {unknown[0]} is not an identity fact; known: {', '.join(IDENTITY)}.")
     fresh = _newest(read_runs(new), options.new_last, "--new-last")
-    new_runs = {run.identity for run in fresh}
-    old = [run for run in read_runs(base) if run.identity not in new_runs]
+    new_runs = {run.fingerprint for run in fresh}
+    old = [run for run in read_runs(base) if run.fingerprint not in new_runs]
     old = _newest(old, options.base_last, "--base-last")
     if not old:
         raise RecordError("Every run of the base is one of the new runs.")

@@ -56,11 +56,11 @@ def _series(options: argparse.Namespace) -> list[Series]:
     index.refresh(path for source in sources for path in expand(source))
     for error in index.errors:
         print(error, file=sys.stderr)
-    found = index.series(options.scenario)
-    if options.engine:
-        found = [series for series in found if series.key.engine == options.engine]
+    recorded = index.series()
+    found = [one for one in recorded if one.key.scenario.startswith(options.scenario)]
+    found = [one for one in found if options.engine in (None, one.key.engine)]
     if not found:
-        known = ", ".join(index.scenarios()) or "none"
+        known = ", ".join(sorted({series.key.scenario for series in recorded})) or "none"
         engine = f" with engine {options.engine}" if options.engine else ""
         raise RecordError(
             f"No run of scenario {options.scenario!r}{engine} was found; recorded are: {known}."

@@ -33,7 +33,7 @@ def _print(run: Run, console: Console) -> None:
     for warning in run.warnings:
         console.print(Text(warning))
     if run.cases:
-        render(list(run.cases), console, machine_words(run.environment["identity"]))  # type: ignore[arg-type]
+        render(list(run.cases), console, machine_words(run.identity))
     for case in run.cases:
         for sentence in case.judgement:
             console.print(Text(f"{case.label}: {sentence}"))

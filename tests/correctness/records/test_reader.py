@@ -319,4 +319,4 @@ def test_a_folders_history_says_what_cannot_be_read(tmp_path: Path) -> None:
     index = Index()
     index.refresh(expand(tmp_path))
     assert len(index.errors) == 4
-    assert len(index.series("s6")) == 1
+    assert len(index.series()) == 1

@@ -49,8 +49,8 @@ def test_files_that_are_indexed_are_not_read_again(tmp_path: Path) -> None:
     assert Index(tmp_path / "index.sqlite").refresh(paths) == 48
     again = Index(tmp_path / "index.sqlite")
     assert again.refresh(paths) == 0
-    assert len(again.series("s6")) == 3
-    assert len(again.series("s6")[0].points) == 48
+    assert len(again.series()) == 21
+    assert len(again.series()[0].points) == 48
 
 
 def test_the_index_follows_the_files(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_the_index_follows_the_files(tmp_path: Path) -> None:
     file.unlink()
     write_run(file, [case("s6", engine="packed"), case("s2")])
     assert index.refresh([file]) == 1
-    assert [series.key.engine for series in index.series("s6")] == ["packed"]
+    assert [(one.key.name, one.key.engine) for one in index.series()] == [("s2", "direct"), ("s6", "packed")]
     file.write_text("{broken\n{}\n")
     index.refresh([file])
-    assert index.series("s6") == []
+    assert index.series() == []
     assert len(index.errors) == 1
     assert "is damaged" in index.errors[0]
     index.refresh([])
@@ -76,7 +76,7 @@ def test_a_damaged_or_foreign_index_is_begun_anew(tmp_path: Path) -> None:
     bad.write_bytes(b"not a database at all, but long enough to be read as one" * 20)
     index = Index(bad)
     index.refresh([file])
-    assert len(index.series("s6")) == 1
+    assert len(index.series()) == 1
     assert Index(tmp_path / "no" / "folder.sqlite").refresh([file]) == 1
 
 
@@ -89,7 +89,7 @@ def test_an_index_of_other_metrics_is_begun_anew(tmp_path: Path) -> None:
     database.close()
     index = Index(old)
     assert (index.refresh([file]), index.errors) == (1, [])
-    (series,) = index.series("s")
+    (series,) = index.series()
     assert set(series.points[0].values) == {metric.name for metric in METRICS}
 
 
@@ -100,7 +100,7 @@ def test_history_and_compare_take_one_median(
     line = case("s6", [10.0, 20.0, 30.0, 31.0, 32.0], throttled=throttled)
     index = Index()
     index.refresh([write_run(tmp_path / "a.jsonl", [line])])
-    (series,) = index.series("s6")
+    (series,) = index.series()
     assert series.points[0].values["warm_ms"] == value_of(WARM, line) == value
 
 
