@@ -40,7 +40,7 @@ def test_a_cpu_against_a_gpu_has_one_row_a_case_with_its_change(tmp_path: Path) 
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.count("device was 'AMD EPYC'") == 1
     assert shown.count("not the same work: ") == 1
-    assert "kimi-k2-mini 61 layers against ranks-per-gpu=8" in " ".join(shown.split())
+    assert "kimi-k2-mini, 61 layers against ranks-per-gpu=8" in " ".join(shown.split())
     assert comparison_markdown(comparison).count("+50.0%") == 3
     assert shown.count("only in new: s6 packed nvshmem") == 1
     assert [line.split()[2] for line in shown.splitlines() if "%" in line] == [*KEYS]
@@ -55,3 +55,17 @@ def test_two_pieces_of_work_on_one_system_are_not_called_missing(tmp_path: Path)
     assert "+100.0%" in shown
     assert "not the same work: 30 layers against" in shown
     assert "only in" not in shown
+
+
+def test_a_case_is_named_by_what_carried_it_as_in_a_runs_table(tmp_path: Path) -> None:
+    """Its identity has the method that was asked for, known before anything runs."""
+    asked = {"engine": "direct", "method": "gloo", "model": "kimi-k2-mini"}
+    old = [case("s1", transport="process-vm", **asked), case("s6", transport="process-vm", **asked)]
+    fresh = [case("s1", transport="process-vm", **asked), case("s6", transport="nixl", **asked)]
+    base, new = (read_run(write_run(tmp_path / f"{i}.jsonl", c)) for i, c in enumerate((old, fresh)))
+    screen = io.StringIO()
+    print_comparison(compare([base], [new]), Console(file=screen, width=200))
+    shown = screen.getvalue()
+    assert "s1 direct process-vm" in shown
+    assert "s6 direct gloo: carried by process-vm in the base runs and by nixl in the new ones" in shown
+    assert "s1 direct process-vm: carried by" not in shown

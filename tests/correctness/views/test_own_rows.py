@@ -24,9 +24,7 @@ ROWS = {
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     rows = map(find_scenario, ROWS.values())
-    cases = [
-        case(scenario=s.id, purpose=s.purpose, expected_ms=None, source=None, target=None) for s in rows
-    ]
+    cases = [case(scenario=s.id, purpose=s.purpose, expected_ms=None, source=None, target=None) for s in rows]
     return read_run(write_run(tmp_path / "own.jsonl", cases))
 
 
