@@ -34,7 +34,7 @@ def test_the_curve_crosses_the_fastest_dense_engines_line(tmp_path: Path) -> Non
         tmp_path, at(0.1, 100), at(1, 1000), at(0.01, 10), at(1, 316.2278, "direct"), at(1, 500, "packed")
     )
     assert [share for share, _ in found.points] == [0.01, 0.1, 1]
-    assert {entry.key.engine for entry in found.dense} == {"direct", "packed"}
+    assert {entry.case.engine for entry in found.dense} == {"direct", "packed"}
     assert found.crossover == pytest.approx(0.3162278, rel=1e-3)
     assert "faster from 32 % on" in found.sentence
 
