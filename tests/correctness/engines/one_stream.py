@@ -5,9 +5,9 @@ import torch
 
 from fixtures.engines.delta_alone import DeltaAlone
 from fixtures.engines.delta_codec import Encoded, apply, digest, encode
-from fixtures.engines.delta_kernels import Launcher
 from fixtures.engines.delta_tiles import TILE_BYTES, Tiles
 from fixtures.engines.delta_windows import HEADER_BYTES
+from fixtures.engines.kernel import Module
 from tests.correctness.engines.test_delta_codec import changed_words
 
 
@@ -30,7 +30,7 @@ def tiles_of(rng: np.random.Generator, base: int, size: int) -> Tiles:
 class OneStream(DeltaAlone):
     """A source, a snapshot, one window and a target on one GPU, with what the window holds as values."""
 
-    def __init__(self, source: torch.Tensor, target: torch.Tensor, seed: int, module: Launcher) -> None:
+    def __init__(self, source: torch.Tensor, target: torch.Tensor, seed: int, module: Module) -> None:
         self.tiles, self.held = (
             tiles_of(np.random.default_rng(seed), t.data_ptr(), t.numel()) for t in (source, target)
         )
@@ -64,7 +64,7 @@ def laid(tiles: Tiles, memory: torch.Tensor) -> np.ndarray:
 
 
 def scanned_and_applied(
-    share: float, kind: str, seed: int, size: int, device: torch.device, module: Launcher
+    share: float, kind: str, seed: int, size: int, device: torch.device, module: Module
 ) -> None:
     """The window holds the codec's own bytes and digest, and target and snapshot the new state."""
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from fixtures.engines.copies import (
     region,
     split,
 )
-from fixtures.engines.kernel import copy_on_cpu
+from fixtures.engines.kernel import CpuTable
 
 ITEM = {torch.uint8: 1, torch.bfloat16: 2, torch.float32: 4}
 
@@ -68,7 +68,7 @@ def test_join_moves_slices(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit
         limit, int(table.row_bytes.max(initial=0))
     )
     assert int(table.row_bytes.max(initial=0)) <= limit
-    copy_on_cpu(table)
+    CpuTable(table).run()
     assert bytes_of(targets) == bytes_of(sources)
 
 
@@ -94,8 +94,8 @@ def test_chunks_through_a_buffer(pairs: list[tuple[torch.Tensor, torch.Tensor]],
     for low in range(0, sources.nbytes, chunk):
         high = min(low + chunk, sources.nbytes)
         packed, unpacked = between(sources, low, high), between(targets, low, high)
-        copy_on_cpu(join(packed, buffered(packed, low, buffer.data_ptr())))
-        copy_on_cpu(join(buffered(unpacked, low, buffer.data_ptr()), unpacked))
+        CpuTable(join(packed, buffered(packed, low, buffer.data_ptr()))).run()
+        CpuTable(join(buffered(unpacked, low, buffer.data_ptr()), unpacked)).run()
     assert bytes_of([b for _, b in pairs]) == bytes_of([a for a, _ in pairs])
 
 
@@ -104,7 +104,7 @@ def test_join_splits_unequal_rows() -> None:
     source, target = torch.arange(40, dtype=torch.uint8), torch.zeros(40, dtype=torch.uint8)
     a = Segments.from_rows(np.array([[0, source.data_ptr(), 2, 6, 10]]))
     b = Segments.from_rows(np.array([[0, target.data_ptr(), 3, 4, 9]]))
-    copy_on_cpu(join(a, b))
+    CpuTable(join(a, b)).run()
     moved = torch.cat([target[0:4], target[9:13], target[18:22]])
     assert moved.tolist() == [*range(6), *range(10, 16)]
 
@@ -114,7 +114,7 @@ def test_empty_tables() -> None:
     table = bounded(merged(join(none, none)))
     assert len(table) == 0
     assert table.nbytes == 0
-    copy_on_cpu(table)
+    CpuTable(table).run()
     assert region(0, (3, 0), (1, 1), 4) == []
 
 
@@ -148,5 +148,5 @@ def test_a_wrong_stride_is_seen() -> None:
     table = join(segments_of([source[:, 2:6]]), segments_of([target]))
     wrong = table.as_rows().copy()
     wrong[:, 4] += 1
-    copy_on_cpu(CopyTable.from_rows(wrong))
+    CpuTable(CopyTable.from_rows(wrong)).run()
     assert not torch.equal(target, source[:, 2:6])
