@@ -30,7 +30,7 @@ def test_no_garbage_is_collected_while_an_engine_prepares() -> None:
     with engine.cold("plan"):
         assert not gc.isenabled()
     assert gc.isenabled()
-    assert list(engine.cold_phases()) == ["plan"]
+    assert list(engine._cold) == ["plan"]
 
 
 def test_overlap_counts_once_for_the_wire() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.engines.copies import Segments
 from fixtures.engines.plan import Stream
-from fixtures.engines.rounds import geometry
+from fixtures.engines.rounds import Geometry, plan_rounds, side_of
 from fixtures.engines.windows import WindowTransfer
 
 WORLD, SLOTS, HEAP = 3, 2, 1 << 20
@@ -89,9 +89,9 @@ class Windows:
 def transfer_of(machine: Machine, rank: int, sizes: dict[tuple[int, int], int]) -> WindowTransfer:
     outgoing = {p: stream(sizes[rank, p]) for p in range(WORLD) if (rank, p) in sizes}
     incoming = {p: stream(sizes[p, rank]) for p in range(WORLD) if (p, rank) in sizes}
-    shape = geometry(
-        outgoing, incoming, most_bytes=40 << 20, memory_bytes=16 << 20, slots=SLOTS, rank=rank, world=WORLD
-    )
+    rounds = plan_rounds(40 << 20, 16 << 20, SLOTS, WORLD)
+    send, receive = (side_of(streams, rounds, rank + 1, WORLD) for streams in (outgoing, incoming))
+    shape = Geometry(rounds=rounds, send=send, receive=receive)
     transfer: Any = object.__new__(WindowTransfer)
     seen = Rank(machine, rank)
     transfer._call = transfer._lanes = seen
