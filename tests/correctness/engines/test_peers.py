@@ -1,6 +1,5 @@
 """Mappings of peers' allocations and the NVSHMEM repair, with the driver's calls replaced."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,14 +74,6 @@ def test_two_engines_share_a_mapping(mappings: tuple[IpcMappings, IpcMappings], 
 def test_what_cannot_be_mapped_says_so(mappings: tuple[IpcMappings, IpcMappings]) -> None:
     with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
         mappings[0].open(np.array([row(0, 10, 13)]))
-
-
-def test_the_wheel_still_lacks_its_kernel() -> None:
-    """When this fails, upstream ships the kernel and the repair `nvshmem-kernel` can go."""
-    from megatron.core.resharding.nvshmem_copy_service.core import kernel_launcher
-
-    shipped = Path(kernel_launcher.__file__).parent.parent / "kernels" / "chunked_kernel.cu"
-    assert not shipped.exists()
 
 
 def test_the_repair_installs_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
