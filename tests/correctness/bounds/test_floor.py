@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.bounds.cells import cells_of, param_classes
+from fixtures.bounds.cells import cells_of
 from fixtures.bounds.fabric import PRESETS, Fabric
 from fixtures.bounds.floor import floor, schedule_loads
 from fixtures.cases.errors import CaseError
@@ -43,12 +43,6 @@ def test_full_kimi_k2_equals_the_figures_counted_by_hand(key: str) -> None:
     assert round(on_nvlink.bound.ms) == nvlink_ms
     assert round(on_nic.bound.ms) == nic_ms
     assert round(on_nvlink.cells.target_bytes.max() / 1e9, 1) == TARGET_GB.get(key, gb)
-
-
-def test_size_of_kimi_k2() -> None:
-    classes = param_classes(KIMI_K2)
-    assert round(sum(c.bytes for c in classes) / 1e12, 3) == 2.053
-    assert round(sum(c.bytes for c in classes if c.expert) / 2e9, 1) == 1014.7
 
 
 @pytest.mark.parametrize("key", ["s1", "s4", "s6", "s7"])
@@ -131,11 +125,7 @@ def counted_kept(scenario: Scenario, rank: int) -> int:
 @given(scenarios())
 def test_any_layouts_conserve_bytes_and_cover_every_target(scenario: Scenario) -> None:
     cells = cells_of(TINY, scenario)
-    assert (
-        cells.bytes.sum()
-        == sum(c.bytes for c in param_classes(TINY))
-        == sum(p.bytes for p in inventory(TINY))
-    )
+    assert cells.bytes.sum() == sum(p.bytes for p in inventory(TINY))
     for sources in (megatron_sources(cells), spread_sources(cells, PRESETS["8xH100"])):
         assert ((sources >= 0) == cells.target).all()
         ranks, needed = np.nonzero(sources >= 0)
