@@ -17,7 +17,15 @@ from fixtures.cases.updates import parse_update
 from fixtures.engines.registry import Way
 from fixtures.planning.delta_table import deltas_json, print_deltas
 from fixtures.planning.figure import draw_traffic
-from fixtures.planning.predict import Fitted, fit, measured_cases, predict
+from fixtures.planning.predict import (
+    MIN_CASES,
+    Fitted,
+    fit,
+    measured_cases,
+    predict,
+    sentence,
+    unpredicted,
+)
 from fixtures.planning.prediction_table import prediction_json, print_predictions
 from fixtures.planning.summary import ScenarioPlan, as_json, plan_scenario
 from fixtures.planning.tables import (
@@ -27,7 +35,6 @@ from fixtures.planning.tables import (
     print_quality,
     print_replayed,
 )
-from fixtures.planning.unpredicted import MIN_CASES, sentence, unpredicted
 from fixtures.records.reader import Run, read_runs, reference_runs
 from tools import command_parser
 

@@ -11,7 +11,7 @@ from tests.correctness.megatron_plan.extracted import differences, fake_rank_ros
 def roster_differences(scenario: Scenario, rank: int) -> list[str]:
     """Sentences on one rank; raises AssertionError where megatron-core extracts next to nothing."""
     model = narrow_model()
-    mine = build_rosters(scenario, model, repairs=False).gathered[rank]
+    mine = build_rosters(scenario, model, repairs=False)[rank]
     theirs = fake_rank_rosters(scenario, model, rank)
     assert sum(map(len, theirs)) > 30
     return [text for a, b in zip(mine, theirs, strict=True) for text in differences(a, b)]

@@ -29,7 +29,6 @@ NARROW = narrow_model()
 def test_the_repaired_plan_is_exact_at_every_rank(scenario: Scenario) -> None:
     outcome = replay(scenario, NARROW)
     assert outcome.exact, outcome.first_wrong
-    assert outcome.ranks == (128 if scenario.world_size == 128 else 96)
     assert outcome.elements == cells_elements(scenario)
 
 
@@ -115,7 +114,7 @@ def test_counted_transfers_and_bytes_equal_megatrons_plan(key: str, repairs: boo
 def plan_matrices(scenario: Scenario, repairs: bool) -> tuple[np.ndarray, np.ndarray]:
     """[source, target] number and bytes of the transfers that megatron-core plans."""
     rosters = build_rosters(scenario, NARROW, repairs=repairs)
-    sizes = [{m.name: m for m in target} for _, target in rosters.gathered]
+    sizes = [{m.name: m for m in target} for _, target in rosters]
     counts = np.zeros((scenario.world_size, scenario.world_size), dtype=np.int64)
     moved = np.zeros_like(counts)
     for op in planned_transfers(rosters):
@@ -145,8 +144,8 @@ def test_rosters_equal_what_megatron_extracts_from_real_modules_at_the_exact_siz
 def test_a_different_roster_is_told_apart() -> None:
     from tests.correctness.megatron_plan.extracted import differences
 
-    mine = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2)).gathered[3][0]
-    shipped = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2), repairs=False).gathered[3][0]
+    mine = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2))[3][0]
+    shipped = build_rosters(SCENARIOS[5], KIMI_K2_MINI.with_layers(2), repairs=False)[3][0]
     assert differences(mine, mine) == []
     assert any(
         "partition_stride is 2 here, 1 in megatron-core" in text for text in differences(mine, shipped)

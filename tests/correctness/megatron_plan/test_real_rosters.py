@@ -23,6 +23,6 @@ def test_rosters_equal_what_every_rank_extracts(world: World, key: str, placed: 
         mine = extract_rosters(pair, world.rank, spec.experts)
     differing: list[str] = []
     if world.rank < scenario.world_size:
-        made = build_rosters(scenario, spec, repairs=False).gathered[world.rank]
+        made = build_rosters(scenario, spec, repairs=False)[world.rank]
         differing = [text for a, b in zip(made, mine, strict=True) for text in differences(a, b)]
     assert not any(all_gather_object_oob(differing))

@@ -28,7 +28,7 @@ Found = tuple[int, int, str, tuple[int, int, int] | None, tuple[int, int, int] |
 def megatrons(scenario: Scenario, model: ModelSpec) -> Counter[Found]:
     """Every transfer of megatron-core's repaired plan, from its global schedule."""
     rosters = build_rosters(scenario, model)
-    names = [{m.name: str(m.resolved_name) for m in target} for _, target in rosters.gathered]
+    names = [{m.name: str(m.resolved_name) for m in target} for _, target in rosters]
     return Counter(
         (
             op.source_rank,
@@ -53,7 +53,7 @@ def alone(
 ) -> tuple[Counter[Found], Counter[Found]]:
     """The same, of what all ranks send and of what all ranks receive; the other side's slice left out."""
     sent, received = Counter[Found](), Counter[Found]()
-    for rank, (source, target) in enumerate(build_rosters(scenario, model).gathered):
+    for rank, (source, target) in enumerate(build_rosters(scenario, model)):
         shares = Shares(scenario=scenario, experts=model.experts, rank=rank, ranks_per_node=ranks_per_node)
         for name, cut, expert in weights(source, scenario.source.tp):
             for s in shares.outgoing(cut, expert):

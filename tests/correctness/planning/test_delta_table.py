@@ -13,10 +13,9 @@ from fixtures.bounds.delta import (
     delta_bound,
     encoded_share,
     rates_at,
-    wire_ms,
 )
 from fixtures.bounds.fabric import PRESETS
-from fixtures.bounds.floor import Bound, Load
+from fixtures.bounds.floor import Bound, Load, wire_ms
 from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import find_scenario
 from fixtures.documents.tables import deltas
@@ -58,7 +57,7 @@ def test_stages_are_scaled_to_the_fabric_and_one_gpus_add_up() -> None:
     gb = 10**9
     matrix = np.array([[2 * gb, 3 * gb], [0, 0]])
     rates = rates_at(0.01, H100.copy_gbs)
-    bound = delta_bound(wire_ms(one_link(100)), matrix, np.array([4 * gb, 0]), rates, 0.01)
+    bound = delta_bound(wire_ms(one_link(100).loads), matrix, np.array([4 * gb, 0]), rates, 0.01)
     ((scan, apply),) = [
         (scan * 3001 / H100.copy_gbs, apply * 3001 / H100.copy_gbs)
         for share, scan, apply in MEASURED[3001]

@@ -16,10 +16,11 @@ from fixtures.planning.predict import (
     measured_cases,
     order_terms,
     predict,
+    sentence,
+    unpredicted,
 )
 from fixtures.planning.ranking import rank_by_floor, rank_by_prediction, reasons
 from fixtures.planning.summary import plan_scenario
-from fixtures.planning.unpredicted import sentence, unpredicted
 from fixtures.records.reader import Run
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import case
