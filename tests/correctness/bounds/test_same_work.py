@@ -8,7 +8,7 @@ from fixtures.cases.inventory import find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.cases.twins import Twin
 from tests.correctness.strategies import TINY, scenarios
-from tests.correctness.traffic import received
+from tests.correctness.traffic import counted
 
 K2 = find_model("kimi-k2")
 
@@ -50,6 +50,7 @@ def test_another_model_is_other_work(model: str, said: str) -> None:
 @settings(max_examples=30, deadline=None)
 @given(scenario=scenarios())
 def test_all_that_arrives_is_counted_as_by_shards(scenario: Scenario) -> None:
-    most = max(received(TINY, scenario, rank).moved for rank in range(scenario.world_size))
+    bytes_of = [counted(TINY, scenario, rank) for rank in range(scenario.world_size)]
+    most = max(total - kept for total, kept in bytes_of)
     assert link_bytes(TINY, scenario, scenario.world_size) == LinkBytes(nvlink=most, nic=0)
     assert link_bytes(TINY, scenario, 1) == LinkBytes(nvlink=0, nic=most)

@@ -20,6 +20,7 @@ from fixtures.engines.base import EngineError
 from fixtures.engines.plan import RankPlan, Transfer
 from fixtures.engines.profiled import ProfiledEngine
 
+CPU = torch.device("cpu")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WORDS = {"bf16": torch.int16, "fp32": torch.int32}
 
@@ -169,11 +170,16 @@ def twin_of(scenario: Scenario, ranks: int) -> tuple[ModelSpec, Scenario]:
     return twin.model(KIMI_K2_MINI.with_layers(2)), twin.scenario(scenario)
 
 
+def twin_pair(scenario: Scenario | str, ranks: int = 2, device: torch.device = CPU) -> SyntheticPair:
+    """This rank's empty pair of the twin of a scenario, or of the one of that key."""
+    named = find_scenario(scenario) if isinstance(scenario, str) else scenario
+    return build(*twin_of(named, ranks), dist.get_rank(), device)
+
+
 def refusal(engine: ProfiledEngine) -> str:
     """What an engine says that cannot prepare for scenario 6 on two CPU ranks; "" where it can."""
-    spec, scenario = twin_of(find_scenario("s6"), 2)
     try:
-        engine.prepare(build(spec, scenario, dist.get_rank(), torch.device("cpu")))
+        engine.prepare(twin_pair("s6"))
     except EngineError as error:
         return str(error)
     return ""
@@ -181,8 +187,7 @@ def refusal(engine: ProfiledEngine) -> str:
 
 def refitted(engine: ProfiledEngine, scenario: Scenario, ranks: int, times: int) -> dict[str, Any]:
     """Refit a twin so many times, each with new weights: wrong elements of each, and what the engine says."""
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), torch.device("cpu"))
+    pair = twin_pair(scenario, ranks)
     pointers = [t.data_ptr() for t in pair.target.values()]
     engine.prepare(pair)
     wrong = []

@@ -16,10 +16,17 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.engines.delta import APART, FIRST, REBOUND, DeltaEngine
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import SyntheticPair, build, poison, synthetic_plan, twin_of
+from tests.correctness.engines.synthetic import (
+    CPU,
+    SyntheticPair,
+    build,
+    poison,
+    synthetic_plan,
+    twin_of,
+    twin_pair,
+)
 from tests.correctness.engines.updates import Training
 
-CPU = torch.device("cpu")
 SHARES = (0, 0.0003, 0.01, 0.03, 0.1, 0.33, 1)
 REFITS = 12
 
@@ -31,8 +38,7 @@ def engine_of(**options: Any) -> DeltaEngine:
 
 
 def prepared(scenario: Scenario, ranks: int, **options: Any) -> tuple[SyntheticPair, Training, DeltaEngine]:
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair(scenario, ranks)
     training, engine = Training(pair), engine_of(**options)
     poison(pair)
     engine.prepare(pair)
@@ -224,8 +230,7 @@ def test_full_every() -> None:
 
 
 def two_pairs_and_again() -> list[int]:
-    spec, scenario = twin_of(find_scenario("s7"), 4)
-    pairs = [build(spec, scenario, dist.get_rank(), CPU) for _ in range(2)]
+    pairs = [twin_pair("s7", 4) for _ in range(2)]
     trainings, engines = [Training(pair) for pair in pairs], [engine_of() for _ in pairs]
     wrong = []
     for engine, pair in zip(engines, pairs, strict=True):
@@ -260,8 +265,7 @@ def shared(pair: SyntheticPair, folder: str) -> None:
 
 def killed_or_resumed(folder: str, killed: bool) -> int:
     """Three refits on targets that outlive the gang; rank 1 dies in the middle of the last, if it must."""
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair("s6")
     shared(pair, folder)
     training, engine = Training(pair), engine_of()
     engine.prepare(pair)

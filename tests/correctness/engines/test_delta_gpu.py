@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
+from fixtures.cases.scenarios import SCENARIOS, Scenario
 from fixtures.engines import delta_sent
 from fixtures.engines.delta import FIRST, DeltaEngine
 from fixtures.engines.delta_alone import two_states
@@ -14,7 +14,7 @@ from fixtures.engines.delta_kernels import OVERFLOW, KernelDelta, delta_module
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.one_stream import OneStream, scanned_and_applied
-from tests.correctness.engines.synthetic import build, poison, synthetic_plan, twin_of
+from tests.correctness.engines.synthetic import poison, synthetic_plan, twin_pair
 from tests.correctness.engines.test_delta_codec import KINDS
 from tests.correctness.engines.updates import Training
 
@@ -74,8 +74,7 @@ def engine_of(**options: Any) -> DeltaEngine:
 
 
 def train(scenario: Scenario, ranks: int, shares: tuple[float, ...]) -> tuple[int, dict[str, Any], str]:
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), here())
+    pair = twin_pair(scenario, ranks, here())
     training, engine = Training(pair), engine_of()
     poison(pair)
     engine.prepare(pair)
@@ -103,8 +102,7 @@ def test_every_twin_is_exact(scenario: Scenario) -> None:
 
 def over_nccl(shares: tuple[float, ...]) -> tuple[list[int], dict[str, int], str]:
     """Wrong elements after each of three refits at each share, full refits, and what carried."""
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), here())
+    pair = twin_pair("s6", 2, here())
     training, engine = Training(pair), engine_of(peer_mapping=False)
     poison(pair)
     engine.prepare(pair)
@@ -132,8 +130,7 @@ def test_changes_sent_over_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_fault(fault: str) -> tuple[int, dict[str, int]]:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), here())
+    pair = twin_pair("s6", 2, here())
     training, engine = Training(pair), engine_of()
     poison(pair)
     engine.prepare(pair)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +17,9 @@ from fixtures.engines.delta_kernels import MEANINGS, OVERFLOW, KernelDelta
 from fixtures.engines.delta_sent import SentWindows, part_filled, room
 from tests.correctness.engines.emulated import COMPILER, Emulated
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import SyntheticPair, build, poison, synthetic_plan, twin_of
+from tests.correctness.engines.synthetic import CPU, SyntheticPair, poison, synthetic_plan, twin_pair
 from tests.correctness.engines.updates import Training
 
-CPU = torch.device("cpu")
 OVERFLOWED = f"{OVERFLOW} arrived"
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no g++ here to compile the kernels for a CPU")
 
@@ -59,8 +57,7 @@ class SentEngine(DeltaEngine):
 
 
 def prepared(scenario: Scenario, ranks: int, kernels: Emulated) -> tuple[SyntheticPair, Training, SentEngine]:
-    spec, scenario = twin_of(scenario, ranks)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair(scenario, ranks)
     training = Training(pair)
     engine = SentEngine(memory_bytes=1 << 20, round_bytes=200_000, planner=synthetic_plan)
     engine.kernels = kernels

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 
 import fixtures.engines.mapped as mapped
@@ -15,17 +14,14 @@ from fixtures.engines.mapped import interleaved
 from fixtures.engines.peers import ProcessTable
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import (
-    build,
     fill,
     mismatches,
     poison,
     refitted,
     refusal,
     synthetic_plan,
-    twin_of,
+    twin_pair,
 )
-
-CPU = torch.device("cpu")
 
 
 def refit_thrice(scenario: Scenario, ranks: int, direction: Any) -> dict[str, Any]:
@@ -51,8 +47,7 @@ def test_idle_ranks() -> None:
 
 
 def without(fault: str) -> int:
-    spec, scenario = twin_of(find_scenario("s7"), 2)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair("s7")
     engine = DirectEngine(planner=synthetic_plan)
     engine.prepare(pair)
     table: ProcessTable = engine._mapped._tables[0]
@@ -75,8 +70,7 @@ def test_planted_faults_are_found(fault: str) -> None:
 def many_refits() -> tuple[int, int]:
     import psutil
 
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair("s6")
     engine = DirectEngine(planner=synthetic_plan)
     engine.prepare(pair)
     wrong, sizes = 0, []

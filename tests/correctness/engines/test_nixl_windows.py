@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import pytest
-import torch
 import torch.distributed as dist
 
 import fixtures.engines.direct as direct
@@ -15,14 +14,13 @@ from fixtures.engines.base import EngineError
 from fixtures.engines.direct import DirectEngine
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import (
-    build,
     fill,
     mismatches,
     poison,
     refitted,
     refusal,
     synthetic_plan,
-    twin_of,
+    twin_pair,
 )
 
 NEEDS_NIXL = pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="nixl is not installed")
@@ -73,8 +71,7 @@ def test_within_a_host_memory_is_mapped_and_nixl_goes_between() -> None:
 
 def one_refit(fault: str) -> tuple[int, str]:
     """Wrong elements of a refit of two ranks in which rank 0 has a fault, or what the engine says."""
-    spec, scenario = twin_of(find_scenario("s7"), 2)
-    pair = build(spec, scenario, dist.get_rank(), torch.device("cpu"))
+    pair = twin_pair("s7")
     if dist.get_rank() == 0 and fault == "off by one":
         shipped = nixl_windows.NixlPeers.writes
 
@@ -130,8 +127,7 @@ def test_what_never_comes_ends_in_time_with_the_peers_name(fault: str, waiting: 
 
 def bereaved() -> None:
     """Rank 1 is gone in the middle of a refit; rank 0's engine must say so."""
-    spec, scenario = twin_of(find_scenario("s7"), 2)
-    pair = build(spec, scenario, dist.get_rank(), torch.device("cpu"))
+    pair = twin_pair("s7")
     engine = engine_for()
     KEPT.append(engine)
     engine.prepare(pair)

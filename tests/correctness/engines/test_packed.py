@@ -13,18 +13,9 @@ from fixtures.engines.packed import PackedEngine
 from fixtures.engines.plan import RankPlan
 from fixtures.engines.rounds import plan_rounds
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import (
-    build,
-    fill,
-    mismatches,
-    poison,
-    refitted,
-    synthetic_plan,
-    twin_of,
-)
+from tests.correctness.engines.synthetic import fill, mismatches, poison, refitted, synthetic_plan, twin_pair
 
 MEMORY = 192 * 1024
-CPU = torch.device("cpu")
 
 
 def refit_twice(scenario: Scenario, ranks: int) -> dict[str, Any]:
@@ -52,8 +43,7 @@ def test_idle_ranks_and_phases() -> None:
 
 
 def two_pairs_and_again() -> list[int]:
-    spec, scenario = twin_of(find_scenario("s6"), 4)
-    pairs = [build(spec, scenario, dist.get_rank(), CPU) for _ in range(2)]
+    pairs = [twin_pair("s6", 4) for _ in range(2)]
     engines = [PackedEngine(memory_bytes=MEMORY, planner=synthetic_plan) for _ in pairs]
     wrong = []
     for number, (engine, pair) in enumerate(zip(engines, pairs, strict=True)):
@@ -78,8 +68,7 @@ def test_two_pairs_at_once_and_prepare_again() -> None:
 
 
 def faulty(fault: str) -> int:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair("s6")
     engine = PackedEngine(memory_bytes=MEMORY, planner=synthetic_plan)
     engine.prepare(pair)
     table = engine._ring._unpack
@@ -100,7 +89,8 @@ def test_planted_faults_are_found(fault: str) -> None:
     assert min(run_ranks(faulty, 2, fault)) > 0
 
 
-def swapped(pair: Any) -> int:
+def swapped_buffers() -> int:
+    pair = twin_pair("s6")
     engine = PackedEngine(memory_bytes=MEMORY, planner=synthetic_plan)
     engine.prepare(pair)
     one, two = engine._receive[0], engine._receive[1]
@@ -115,18 +105,12 @@ def swapped(pair: Any) -> int:
     return mismatches(pair, 1)
 
 
-def swapped_buffers() -> int:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    return swapped(build(spec, scenario, dist.get_rank(), CPU))
-
-
 def test_swapped_buffers_are_found() -> None:
     assert min(run_ranks(swapped_buffers, 2)) > 0
 
 
 def disagreeing(change: str) -> str:
-    spec, scenario = twin_of(find_scenario("s6"), 2)
-    pair = build(spec, scenario, dist.get_rank(), CPU)
+    pair = twin_pair("s6")
 
     def planner(pair: Any) -> RankPlan:
         plan = synthetic_plan(pair)
