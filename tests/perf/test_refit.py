@@ -12,7 +12,7 @@ from fixtures.ranks.world import World
 from fixtures.refit.case import RunSettings
 from fixtures.refit.case_models import CaseModels
 from fixtures.refit.places import moved
-from fixtures.refit.recorder import Recorder, Tracer
+from fixtures.refit.recorder import Recorder
 from fixtures.refit.watch import Watch
 from fixtures.timing.memory import MemoryMeter
 from fixtures.timing.stopwatch import Stopwatch, report_to_benchmark
@@ -26,7 +26,6 @@ def test_refit(
     engine: Engine,
     stopwatch: Stopwatch,
     recorder: Recorder,
-    tracer: Tracer,
     benchmark: Any,
 ) -> None:
     """Cold refit and check, then timed warm refits, each with new weights and checked, then a look inside."""
@@ -57,5 +56,4 @@ def test_refit(
     stage("profile")
     models.renew(poisoned=False)
     recorder.profiled(engine)
-    tracer.save(engine)
     report_to_benchmark(benchmark, samples.slowest, recorder.summary)

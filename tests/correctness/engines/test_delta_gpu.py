@@ -14,7 +14,7 @@ from fixtures.engines.delta_kernels import OVERFLOW, KernelDelta, delta_module
 from fixtures.engines.delta_tiles import OVERWRITTEN
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.one_stream import OneStream, scanned_and_applied
-from tests.correctness.engines.synthetic import poison, synthetic_plan, twin_pair
+from tests.correctness.engines.synthetic import SyntheticPair, poison, synthetic_plan, twin_pair
 from tests.correctness.engines.test_delta_codec import KINDS
 from tests.correctness.engines.updates import Training
 
@@ -69,15 +69,19 @@ def test_what_a_calibration_scans_has_changed_as_it_says(share: float) -> None:
     assert changed_share(share) == pytest.approx(share, rel=0.02)
 
 
-def engine_of(**options: Any) -> DeltaEngine:
-    return DeltaEngine(memory_bytes=300_000, planner=synthetic_plan, **options)
+def prepared(
+    scenario: Scenario | str, ranks: int, **options: Any
+) -> tuple[SyntheticPair, Training, DeltaEngine]:
+    pair = twin_pair(scenario, ranks, here())
+    training = Training(pair)
+    engine = DeltaEngine(memory_bytes=300_000, planner=synthetic_plan, **options)
+    poison(pair)
+    engine.prepare(pair)
+    return pair, training, engine
 
 
 def train(scenario: Scenario, ranks: int, shares: tuple[float, ...]) -> tuple[int, dict[str, Any], str]:
-    pair = twin_pair(scenario, ranks, here())
-    training, engine = Training(pair), engine_of()
-    poison(pair)
-    engine.prepare(pair)
+    _, training, engine = prepared(scenario, ranks)
     wrong = 0
     for share in shares:
         for _ in range(4):
@@ -102,10 +106,7 @@ def test_every_twin_is_exact(scenario: Scenario) -> None:
 
 def over_nccl(shares: tuple[float, ...]) -> tuple[list[int], dict[str, int], str]:
     """Wrong elements after each of three refits at each share, full refits, and what carried."""
-    pair = twin_pair("s6", 2, here())
-    training, engine = Training(pair), engine_of(peer_mapping=False)
-    poison(pair)
-    engine.prepare(pair)
+    _, training, engine = prepared("s6", 2, peer_mapping=False)
     wrong = []
     for share in shares:
         for _ in range(3):
@@ -130,10 +131,7 @@ def test_changes_sent_over_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_fault(fault: str) -> tuple[int, dict[str, int]]:
-    pair = twin_pair("s6", 2, here())
-    training, engine = Training(pair), engine_of()
-    poison(pair)
-    engine.prepare(pair)
+    pair, training, engine = prepared("s6", 2)
     wrong = 0
     for number in range(5):
         if number == 3 and dist.get_rank() == 1:

@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
-from fixtures.cases.inventory import KIMI_K2_MINI
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
-from fixtures.cases.twins import largest_twin
 from fixtures.engines.copies import CopyTable, bounded
 from fixtures.engines.direct import DirectEngine
 from fixtures.engines.kernel import kernel_module, resident
 from fixtures.engines.packed import PackedEngine
 from fixtures.engines.repairs import KERNEL
 from tests.correctness.engines.gang import run_ranks
-from tests.correctness.engines.synthetic import build, fill, mismatches, poison, synthetic_plan
+from tests.correctness.engines.synthetic import fill, mismatches, poison, synthetic_plan, twin_pair
 
 WINDOWS = torch.cuda.device_count() > 1 and importlib.util.find_spec("nvshmem") is not None
 """NVSHMEM needs a GPU for each rank; the other engines also run where ranks share one."""
@@ -92,19 +89,13 @@ def make(kind: str) -> Any:
     return DirectEngine(direction=kind, planner=synthetic_plan)
 
 
-def pair_of(scenario: Scenario, device: torch.device) -> Any:
-    twin = largest_twin(scenario, KIMI_K2_MINI, 2)
-    spec = KIMI_K2_MINI if twin is None else twin.model(KIMI_K2_MINI)
-    return build(spec, scenario if twin is None else twin.scenario(scenario), dist.get_rank(), device)
-
-
 KINDS = ["push", "pull", "measure", "packed", *(["windows"] if WINDOWS else [])]
 
 
 def endure(kind: str, scenario: Scenario, refits: int) -> dict[str, Any]:
     """Refits right behind an update of the source on another stream, and the target's pointers and memory."""
     device = torch.device("cuda", torch.cuda.current_device())
-    pair = pair_of(scenario, device)
+    pair = twin_pair(scenario, 2, device)
     pointers = [t.data_ptr() for t in pair.target.values()]
     engine = make(kind)
     engine.prepare(pair)
@@ -163,7 +154,7 @@ def test_one_gpu_to_another(kind: str) -> None:
 def several(kinds: list[str]) -> list[int]:
     """Every engine at once on pairs of its own, then again after closing."""
     device = torch.device("cuda", torch.cuda.current_device())
-    pairs = [pair_of(find_scenario("s7"), device) for _ in kinds]
+    pairs = [twin_pair("s7", 2, device) for _ in kinds]
     engines = [make(kind) for kind in kinds]
     wrong = []
     for again in range(2):
@@ -186,7 +177,7 @@ def test_several_pairs_at_once_and_again() -> None:
 
 def faulty(fault: str) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
-    pair = pair_of(find_scenario("s6"), device)
+    pair = twin_pair("s6", 2, device)
     engine = make("push")
     engine.prepare(pair)
     rows = engine._mapped._entries._rows

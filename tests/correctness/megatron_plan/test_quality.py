@@ -2,7 +2,7 @@ import math
 
 from fixtures.bounds.cells import cells_of
 from fixtures.cases.inventory import KIMI_K2, KIMI_K2_MINI
-from fixtures.cases.scenarios import find_scenario, parse_scenario
+from fixtures.cases.scenarios import find_scenario
 from fixtures.megatron_plan.ops import planned_ops
 from fixtures.megatron_plan.quality import Quality, plan_quality
 
@@ -51,7 +51,3 @@ def test_steps_of_the_nvshmem_service_hold_the_bytes() -> None:
 def test_strided_slices_are_staged_only_where_tp_changes() -> None:
     assert quality_of("s1").staging_bytes == quality_of("s3").staging_bytes == 0
     assert round(quality_of("s6").staging_bytes / 1e9, 1) == 6.4
-
-
-def test_a_parsed_row_needs_no_expected_range() -> None:
-    assert parse_scenario("8:8:4:16:collocated:nccl").expected == {}
