@@ -86,8 +86,7 @@ def test_rounds_cover_streams_within_memory(
 
 
 def test_calibration_figures() -> None:
-    rates = figures({"kernel_put": [10.0, 20.0, 10.0], "copy_engine": [5.0] * 3, "device_copy": [1.0]}, 10**9,
-                   twice=("device_copy",))  # fmt: skip
+    rates = figures({"kernel_put": [10.0, 20.0, 10.0], "copy_engine": [5.0] * 3, "device_copy": [1.0]}, 10**9)
     assert rates["kernel_put_gbps"] == pytest.approx(100)
     assert rates["put_gbps"] == rates["copy_engine_gbps"] == pytest.approx(200)
     assert rates["device_copy_gbps"] == pytest.approx(2000)
@@ -95,8 +94,8 @@ def test_calibration_figures() -> None:
 
 
 def test_the_delta_kernels_figures_stand_beside_the_links() -> None:
-    links = figures({"device_copy": [1.0]}, 10**9, twice=("device_copy",))
-    deltas = figures({"delta_read": [2.0], "delta_scan": [1.0]}, 10**9, twice=("delta_read",))
+    links = figures({"device_copy": [1.0]}, 10**9)
+    deltas = figures({"delta_read": [2.0], "delta_scan": [1.0]}, 10**9)
     rates = joined(links, deltas, 0.01)
     assert rates["device_copy_gbps"] == pytest.approx(2000)
     assert rates["delta_read_gbps"] == rates["delta_scan_gbps"] == pytest.approx(1000)
