@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from fixtures.bounds.fabric import PRESETS, parse_fabric
-from fixtures.bounds.fabric import as_json as fabric_json
 from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import MODELS, find_model
 from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenarios
@@ -121,7 +120,7 @@ def _show(
 ) -> None:
     if options.json:
         predicted = [prediction_json(p) for p in predict(plans, fitted)] if fitted else None
-        fabric = fabric_json(plans[0].fabric)
+        fabric = vars(plans[0].fabric)
         unsaid = {"without_prediction": without} if fitted else {}
         scenarios = [as_json(plan) for plan in plans]
         said = {"fabric": fabric, "scenarios": scenarios, "predictions": predicted, **unsaid}

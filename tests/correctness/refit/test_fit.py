@@ -135,5 +135,5 @@ def test_the_best_placement_is_sought_on_the_nodes_at_hand(
     devices = Devices(kind="cpu", ranks=8, ranks_per_node=per_node)
     resolve(find_scenario("s6"), "megatron", "gloo", RunSettings(placement="best"), devices)
     (fabric,) = set(asked)
-    assert len({fabric.node(rank) for rank in range(8)}) == domains
-    assert len({fabric.domain(rank) for rank in range(8)}) == domains
+    assert len({rank // fabric.gpus_per_node for rank in range(8)}) == domains
+    assert len({rank // fabric.nvlink_domain for rank in range(8)}) == domains
