@@ -14,7 +14,7 @@ from fixtures.engines import delta_sent
 from fixtures.engines.copies import CopyTable
 from fixtures.engines.delta import FIRST, DeltaEngine
 from fixtures.engines.delta_kernels import MEANINGS, OVERFLOW, KernelDelta
-from fixtures.engines.delta_sent import SentWindows, part_filled, room
+from fixtures.engines.delta_sent import SentWindows, message_units, part_filled
 from tests.correctness.engines.emulated import COMPILER, Emulated
 from tests.correctness.engines.gang import run_ranks
 from tests.correctness.engines.synthetic import CPU, SyntheticPair, poison, synthetic_plan, twin_pair
@@ -28,7 +28,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no g++ here to com
 def test_what_came_once_has_room_again(most: int, data: Any) -> None:
     """Also where it was a quarter less, and never more than could ever come."""
     units = data.draw(st.integers(0, most))
-    bound = room(most, part_filled(units, most))
+    bound = message_units(most, part_filled(units, most))
     assert units <= bound <= most or bound == min(most, delta_sent.SLACK_UNITS)
     grown = min(most, units + (units - delta_sent.SLACK_UNITS) // 5)
     assert grown <= bound or grown <= delta_sent.SLACK_UNITS
@@ -37,7 +37,7 @@ def test_what_came_once_has_room_again(most: int, data: Any) -> None:
 @given(st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(1, 1 << 30)), min_size=1))
 def test_one_agreed_part_has_room_for_every_stream(streams: list[tuple[int, int]]) -> None:
     filled = max(part_filled(min(units, most), most) for units, most in streams)
-    assert all(min(units, most) <= room(most, filled) for units, most in streams)
+    assert all(min(units, most) <= message_units(most, filled) for units, most in streams)
 
 
 @pytest.fixture(scope="module")
