@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from difflib import get_close_matches
 
 from fixtures.cases.checkout import use_checkout
 from fixtures.cases.errors import CaseError
@@ -16,7 +17,7 @@ from tools import fitted
 
 def usage() -> str:
     """The list of commands, one a line."""
-    lines = [f"  {name:<15} {command.does}" for name, command in sorted(TOOLS.items())]
+    lines = [fitted(f"  {name:<15} {does.does}", " " * 18) for name, does in sorted(TOOLS.items())]
     ends = ["", f"{SCRIPT} COMMAND --help has its options, an example and its exit codes."]
     return "\n".join([f"usage: {SCRIPT} COMMAND [options]", "", *lines, *ends])
 
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0 if argv else 2
     if argv[0] not in TOOLS:
-        print(f"unknown command {argv[0]!r}; known: {', '.join(sorted(TOOLS))}", file=sys.stderr)
+        near = get_close_matches(argv[0], TOOLS, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(TOOLS))}"
+        print(f"unknown command {argv[0]!r}; {meant}", file=sys.stderr)
         return 2
     try:
         use_checkout()

@@ -58,6 +58,8 @@ REFUSED = [
     ("--scenario=1000:1:1:2000:non-collocated:nccl", "not divisible"),
     ("--scenario=1000000000:1:1:1:non-collocated:nccl", "source TP must be a whole number"),
     ("--ranks=1000000000", "--ranks 1000000000: "),
+    ("--gate=speed", "unknown gate 'speed'; known: baseline, range, floor=MULTIPLE"),
+    ("--run-name=a/b", "--run-name: a run's name is a plain file name of at most 200 bytes"),
     ("--update=1e-300", "an update changes a share of 1e-06 to 1, not 1e-300"),
     ("--update=nan", "an update changes a share of 1e-06 to 1, not nan"),
 ]
@@ -78,7 +80,7 @@ def test_bad_input_is_one_sentence_and_nothing_runs(option: str, sentence: str, 
     ("gate", "sentence"),
     [
         ("range", "--gate range is refused: "),
-        ("speed", "unknown gate 'speed'; known: baseline, range, floor=MULTIPLE"),
+        ("floor=2", "--gate floor=2 is refused: "),
     ],
 )
 def test_a_gate_that_can_judge_nothing_is_refused_before_the_run(

@@ -1,5 +1,6 @@
 """`refit-bench` and `python -m tools`: one list of commands, with an example and exit codes in each help."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,26 @@ def test_the_console_script_is_the_same(
     assert dispatch.main(["nonsense"]) == 2
 
 
+def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch.main(["comapre"]) == 2
+    assert capsys.readouterr().err == "unknown command 'comapre'; did you mean compare?\n"
+    assert dispatch.main(["xyz"]) == 2
+    assert "known: baseline, bench," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["s6", "6,s7", "8:8:4:16:collocated:nccl:mine"])
+def test_a_scenario_without_its_option_is_no_file_to_look_for(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dispatch.main(["bench", word]) == pytest.ExitCode.USAGE_ERROR
+    assert capsys.readouterr().err == f"{word} is a scenario: refit-bench bench --scenario {word}\n"
+
+
+def test_the_list_of_commands_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, dispatch.usage().splitlines())) <= 80
+
+
 def test_without_a_checkout_the_console_script_says_so(tmp_path: Path) -> None:
     alone = tmp_path / "refit_bench.py"
     alone.write_text(Path(refit_bench.__file__).read_text())
@@ -52,6 +73,27 @@ def test_without_a_checkout_the_console_script_says_so(tmp_path: Path) -> None:
 def test_bench_help_is_the_suites_own() -> None:
     text = "usage\n\ngeneral:\n  -k X\n\nweight refits:\n  --scenario=ID  which\n\nother:\n  --more\n"
     assert bench.own_options(text) == "weight refits:\n  --scenario=ID  which"
+
+
+def test_results_lie_where_the_command_was_typed(tmp_path: Path) -> None:
+    """And a checkout of megatron-core that cannot be imported is one sentence."""
+    broken = tmp_path / "broken" / "megatron" / "core"
+    broken.mkdir(parents=True)
+    (broken / "package_info.py").write_text("MAJOR = 0\n")
+    (broken / "__init__.py").touch()
+    words = ["--scenario=s6", "--engine=packed", "--ranks=2", "--iterations=1", "--warmup=0", "--method=nccl"]
+    main = "import refit_bench, sys; sys.exit(refit_bench.main())"
+    program = [sys.executable, "-c", main, "bench", *words, "--results=here", "--run-name=x"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": PATIENCE_S, "check": False}
+    done = subprocess.run(program, env=environment, **options)  # type: ignore[call-overload]
+    assert (tmp_path / "here" / "x.jsonl").is_file(), done.stdout + done.stderr
+    broken_one = environment | {"MEGATRON": str(tmp_path / "broken")}
+    done = subprocess.run(program, env=broken_one, **options)  # type: ignore[call-overload]
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    said = f"torch or megatron-core (of MEGATRON, {tmp_path / 'broken'}) cannot be imported: "
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_completion_completes_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
