@@ -65,7 +65,7 @@ def test_a_met_gate_leaves_the_test_alone(gate: str) -> None:
 
 
 def test_an_expected_failure_is_an_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Judgement(word="xfail", ok=True, sentences=("scrambled experts",))
+    expected = Judgement(word="xfail", sentences=("scrambled experts",))
     monkeypatch.setattr(plugin, "judge", lambda *_: expected)
     made, phases = record(status="failed", reason="wrong"), reports("failed")[:2]
     made = GateKeeper("range", GPUS).apply(made, phases, None)
