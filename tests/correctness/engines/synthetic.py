@@ -19,9 +19,9 @@ from fixtures.cases.twins import largest_twin
 from fixtures.engines.base import EngineError
 from fixtures.engines.plan import RankPlan, Transfer
 from fixtures.engines.profiled import ProfiledEngine
+from fixtures.models.bind import DTYPES
 
 CPU = torch.device("cpu")
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WORDS = {"bf16": torch.int16, "fp32": torch.int32}
 
 

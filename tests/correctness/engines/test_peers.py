@@ -1,5 +1,6 @@
 """Mappings of peers' allocations and the NVSHMEM repair, with the driver's calls replaced."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,20 +36,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-class _Nothing:
-    def __init__(self, _device: Any) -> None:
-        pass
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mappings(driver: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[IpcMappings, IpcMappings]:
-    monkeypatch.setattr(torch.cuda, "device", _Nothing)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     return IpcMappings(torch.device("cpu")), IpcMappings(torch.device("cpu"))
 
 

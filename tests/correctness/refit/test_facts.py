@@ -51,7 +51,7 @@ def test_a_case_that_never_started_has_a_valid_line(scenario: Scenario) -> None:
 @pytest.mark.parametrize("key", [s.key for s in SCENARIOS])
 def test_bytes_of_the_fullest_rank(key: str) -> None:
     fit = fitted(key)
-    facts = arriving(fit, None)
+    facts = arriving(fit, {})
     assert facts.dst_bytes == local_bytes(fit.model, fit.scenario.target)
     moved, kept = facts.bytes["in"], facts.bytes["kept"]
     assert len(moved) == len(kept) == fit.scenario.world_size
@@ -89,7 +89,7 @@ def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> No
 
 def timed_case(fit: RefitCase, times: list[float], *throttled: int) -> CaseRecord:
     one = RankTiming(samples_ms=tuple(times), peak_extra_bytes=1, throttled=throttled, throttle_reasons=())
-    record = new_record(fit, RunSettings()).having(arriving(fit, None))
+    record = new_record(fit, RunSettings()).having(arriving(fit, {}))
     record = record.having(timed([one] * 8, times, [times] * 8))
     return record.having(**rate_and_verdict(fit, record))
 
@@ -123,7 +123,7 @@ def full_on_gpus() -> RefitCase:
 
 def test_no_measured_rate_means_no_floor() -> None:
     fit = fitted("s6")
-    for nothing in (None, {}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}, {"put_gbps": 390.0}):
+    for nothing in ({}, {"put_gbps": None}, {"device_copy_gbps": 3000.0}, {"put_gbps": 390.0}):
         assert arriving(fit, nothing).floor_ms is None
 
 
