@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.gates.judgement import Judgement
 from fixtures.plugins import gate as plugin
-from fixtures.plugins.gate import GateKeeper
+from fixtures.plugins.gate import GateKeeper, judged_none, summed_up
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import case
 
@@ -79,3 +79,19 @@ def test_a_harmful_environment_refuses_the_gate_before_the_run(monkeypatch: pyte
     monkeypatch.setenv("PYTHONDEVMODE", "1")
     with pytest.raises(pytest.UsageError, match="PYTHONDEVMODE=1 slows Python down"):
         GateKeeper("floor=1.3", GPUS).refuse_early()
+
+
+def test_what_a_gate_said_is_summed_up_and_what_it_could_not_judge_is_named() -> None:
+    passed = record(judgement=("pass: fine.",))
+    better = record(judgement=("better: faster.",), engine="packed")
+    lacking = record(judgement=("no reference: nothing is known.",), engine="direct")
+    skipped = record(status="skipped", judgement=("no reference: a skipped case is not judged.",))
+    lines = summed_up("baseline", [passed, better, lacking, skipped])
+    assert lines[0] == "gate baseline: 1 pass, 1 better, 1 no reference"
+    assert lines[1].startswith("s6 packed ")
+    assert lines[1].endswith("better: faster.")
+    assert lines[2].startswith("no reference: s6 direct ")
+    assert not judged_none([passed, lacking])
+    assert judged_none([lacking, skipped])
+    assert not judged_none([skipped])
+    assert summed_up("baseline", [skipped]) == []
