@@ -37,7 +37,7 @@ def _warm(comparison):  # noqa: ANN001, ANN202
 def test_worse_better_same(runs) -> None:  # noqa: ANN001
     for factor, outcome, code in ((1.10, "worse", 1), (0.80, "better", 0), (1.001, "same", 0)):
         comparison = compare(runs(BASE), runs([value * factor for value in BASE]))
-        assert _warm(comparison).outcome == outcome
+        assert _warm(comparison).word == outcome
         assert comparison.exit_code == code
     assert "a fresh baseline is due" in _warm(compare(runs(BASE), runs([20.0] * 7))).sentence
 
@@ -45,18 +45,18 @@ def test_worse_better_same(runs) -> None:  # noqa: ANN001
 def test_a_sure_but_tiny_change_is_the_same(runs) -> None:  # noqa: ANN001
     """Complete separation by 1 %: significant, but below the noise floor."""
     row = _warm(compare(runs([30.0] * 7), runs([30.3] * 7)))
-    assert (row.outcome, row.change) == ("same", pytest.approx(0.01))
+    assert (row.word, row.change) == ("same", pytest.approx(0.01))
     assert row.p < 0.01
 
 
 def test_absolute_floor(runs) -> None:  # noqa: ANN001
     """Half of 0.06 ms is 50 %, but 0.03 ms are below what a clock can promise."""
-    assert _warm(compare(runs([0.06] * 7), runs([0.09] * 7))).outcome == "same"
+    assert _warm(compare(runs([0.06] * 7), runs([0.09] * 7))).word == "same"
 
 
 def test_too_few_runs_is_an_outcome(runs) -> None:  # noqa: ANN001
     comparison = compare(runs(BASE[:3]), runs([60.0, 61.0, 62.0]))
-    assert _warm(comparison).outcome == "unknown"
+    assert _warm(comparison).word == "unknown"
     assert (
         "3 against 3, 5 a side are enough (p = 0.05 at best, 1 case needs 0.01)" in _warm(comparison).sentence
     )
@@ -65,35 +65,35 @@ def test_too_few_runs_is_an_outcome(runs) -> None:  # noqa: ANN001
 
 def test_too_noisy_is_an_outcome(runs) -> None:  # noqa: ANN001
     row = _warm(compare(runs([30, 40, 25, 35, 28, 44]), runs([31, 41, 26, 36, 29, 45])))
-    assert row.outcome == "unknown"
+    assert row.word == "unknown"
     assert "too noisy to exclude a change of 10%" in row.sentence
 
 
 def test_a_slower_machine_is_not_a_regression(runs) -> None:  # noqa: ANN001
     slow = [value / 0.9 for value in BASE]
-    assert _warm(compare(runs(BASE), runs(slow))).outcome == "worse"
+    assert _warm(compare(runs(BASE), runs(slow))).word == "worse"
     row = _warm(compare(runs(BASE, [390.0] * 7), runs(slow, [351.0] * 7)))
-    assert row.outcome == "same"
+    assert row.word == "same"
     assert "explained by the machine (-10.0% GB/s)" in row.sentence
 
 
 def test_a_regression_on_a_slower_machine_is_found(runs) -> None:  # noqa: ANN001
     slow = [1.1 * value / 0.9 for value in BASE]
     row = _warm(compare(runs(BASE, [390.0] * 7), runs(slow, [351.0] * 7)))
-    assert row.outcome == "worse"
+    assert row.word == "worse"
     assert "not explained by the machine" in row.sentence
 
 
 def test_a_faster_machine_alone_does_not_ask_for_a_baseline(runs) -> None:  # noqa: ANN001
     row = _warm(compare(runs(BASE, [390.0] * 7), runs(BASE, [450.0] * 7)))
-    assert row.outcome == "same"
+    assert row.word == "same"
     assert "though the machine changed (+15.4% GB/s)" in row.sentence
 
 
 def test_memory_that_grows_is_found_without_noise(runs) -> None:  # noqa: ANN001
     comparison = compare(runs(BASE), runs(BASE, peak_extra_bytes=5 * 10**9))
     row = comparison.rows[0]
-    assert (row.metric, row.outcome) == ("peak_extra_bytes", "worse")
+    assert (row.metric, row.word) == ("peak_extra_bytes", "worse")
 
 
 def test_incomparable_names_the_facts(tmp_path) -> None:  # noqa: ANN001
@@ -105,7 +105,7 @@ def test_incomparable_names_the_facts(tmp_path) -> None:  # noqa: ANN001
 
     base, new = side("a"), side("b", torch="2.15.0")
     comparison = compare(base, new)
-    assert {row.outcome for row in comparison.rows} == {"incomparable"}
+    assert {row.word for row in comparison.rows} == {"incomparable"}
     assert comparison.differing == ("torch was '2.11.0' and is '2.15.0'",)
     assert comparison.exit_code == 2
     assert compare(base, new, across=["torch"]).exit_code == 0
@@ -169,7 +169,7 @@ def test_outcomes_come_before_times(tmp_path, name: str) -> None:  # noqa: ANN00
     fresh = fresh or [read_run(write_run(tmp_path / "n.jsonl", []))]
     comparison = compare(base, fresh)
     row = next(row for row in comparison.rows if row.metric == "passed")
-    assert row.outcome == outcome
+    assert row.word == outcome
     assert (comparison.exit_code == 1) == (outcome == "worse")
     assert words in row.sentence
 
@@ -193,6 +193,6 @@ def test_a_case_that_only_the_gate_failed_still_counts_with_its_time(tmp_path) -
         read_run(write_run(tmp_path / f"n{i}.jsonl", [case(warm_ms=[40.0] * 5, **slow)])) for i in range(7)
     ]
     row = compare(base, new).rows[0]
-    assert (row.metric, row.outcome) == ("warm_ms", "worse")
+    assert (row.metric, row.word) == ("warm_ms", "worse")
     wrong = [read_run(write_run(tmp_path / "w.jsonl", [case(**{**slow, "mismatches": 3})]))]
     assert compare(base, wrong).rows[0].metric == "passed"

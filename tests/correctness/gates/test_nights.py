@@ -36,7 +36,7 @@ def _nights(
 
 def _outcomes(runs: list[Run], night: int) -> set[str]:
     base, new = runs[night - NEW - BASE : night - NEW], runs[night - NEW : night]
-    return {row.outcome for row in compare(base, new).rows}
+    return {row.word for row in compare(base, new).rows}
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.05])
