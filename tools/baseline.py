@@ -5,6 +5,7 @@ not hold stay as they are. Exit code: 0 written, 2 bad input.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from fixtures.gates.baselines import FOLDER, Baseline, baseline_text, load_baseline
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> int:
     """Write the file and print what changed."""
     options = _parser().parse_args(argv)
     runs = read_runs(options.runs)
-    path = options.output or FOLDER / f"{runs[0].system}.toml"
+    path = options.output or Path(os.path.relpath(FOLDER / f"{runs[0].system}.toml"))
     old = load_baseline(path) if path.exists() else None
     if old and (differing := old.differing(runs[0].identity)) and not options.new_system:
         raise RecordError(f"{path} is of another system ({'; '.join(differing)}); --new-system replaces it.")
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("baseline", __doc__, runs=True)
     parser.add_argument("--because", required=True, help="one line on why the references change")
-    parser.add_argument("-o", "--output", type=Path, help="default: thresholds/SYSTEM.toml")
+    parser.add_argument("-o", "--output", type=Path, help="default: thresholds/SYSTEM.toml of the checkout")
     parser.add_argument("--new-system", action="store_true", help="replace a baseline of another system")
     parser.add_argument(
         "--xfail",

@@ -5,6 +5,7 @@ Exit code: 0 shown, 2 bad input. Files that cannot be read are named on stderr a
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from fixtures.views.trend import Trend, trend_of, trend_text
 from tools import command_parser, fitted
 
 INDEX = ".index.sqlite"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +43,9 @@ def _print(trends: Sequence[Trend], blocks: int) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("history", __doc__)
     parser.add_argument("scenario", help="scenario id or prefix, e.g. s6")
-    parser.add_argument("--results", action="append", metavar="FOLDER", help="default: results")
+    parser.add_argument(
+        "--results", action="append", metavar="FOLDER", help="default: results of the checkout"
+    )
     parser.add_argument("--engine", help="only this engine")
     parser.add_argument("--metric", default="warm_ms", choices=[metric.name for metric in METRICS])
     parser.add_argument("--width", type=int, default=60, help="blocks in the sparkline (default 60)")
@@ -50,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _series(options: argparse.Namespace) -> list[Series]:
-    sources = options.results or ["results"]
+    sources = options.results or [os.path.relpath(RESULTS)]
     first = Path(sources[0])
     index = Index(first / INDEX if first.is_dir() else None)
     index.refresh(path for source in sources for path in expand(source))

@@ -160,6 +160,21 @@ def test_new_baseline_writes_a_reviewable_file(tmp_path: Path, capsys: pytest.Ca
     assert run(["baseline", *nights, "-o", str(output), "--because", "x", "--xfail", "s6"]) == 2
 
 
+def test_a_baseline_lies_where_the_gate_looks_wherever_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fixtures.plugins import gate
+    from tools import baseline
+
+    assert baseline.FOLDER == gate.FOLDER == Path(__file__).resolve().parents[3] / "thresholds"
+    nights = [str(path) for path in noisy_nights([30.0, 30.2, 29.9, 30.1], tmp_path / "runs")]
+    monkeypatch.setattr(baseline, "FOLDER", tmp_path / "thresholds")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(["baseline", *nights, "--because", "first nights"]) == 0
+    assert [path.suffix for path in (tmp_path / "thresholds").iterdir()] == [".toml"]
+
+
 def test_check_results_says_sound_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good = write_run(tmp_path / "good.jsonl", [case(), skipped("s1")], calibration=CALIBRATION)
     assert run(["check-results", str(good)]) == 0
