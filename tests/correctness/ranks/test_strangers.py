@@ -19,7 +19,7 @@ from fixtures.ranks.channel import ANSWER, NONCE, PROOF, Channel, Proofs
 from fixtures.ranks.data import encode
 from fixtures.ranks.desk import CROWD, PROVE_S, Desk
 from fixtures.ranks.followers import Followers, Unfit, gather_followers
-from fixtures.ranks.messages import KNOWN, CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
+from fixtures.ranks.messages import CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
 from tests.correctness.patience import PATIENCE_S
 
 KEY = b"k" * 32
@@ -71,7 +71,7 @@ def enrolled(desk: Desk, patience_s: float = PATIENCE_S) -> tuple[Followers, Cha
     found: list[Channel] = []
 
     def arrive() -> None:
-        channel, _ = connect(lambda: desk.meeting, KNOWN, time.monotonic() + patience_s)
+        channel, _ = connect(lambda: desk.meeting, time.monotonic() + patience_s)
         found.append(channel)
         channel.send(entry(1))
 
@@ -338,13 +338,13 @@ def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> Non
 
 def test_what_only_a_launch_says_passes(desk: Desk) -> None:
     followers, channel = enrolled(desk)
-    channel.send(FromRank(incarnation=3, message=Hello(pid=7)))
+    channel.send(FromRank(incarnation=3, message=Hello()))
     channel.send(CaseOver(merged=()))  # not an agent's to say: ignored
     until = time.monotonic() + PATIENCE_S
     heard: list[object] = []
     while not heard and time.monotonic() < until:
         heard = followers.hear(1, 3)
-    assert heard == [Hello(pid=7)]
+    assert heard == [Hello()]
     channel.close()
 
 
@@ -378,7 +378,7 @@ def test_a_false_rank_0_is_passed_by(desk: Desk, answer: Callable[[socket.socket
     false = server.getsockname()[1]
     both = Meeting(hosts=("127.0.0.1",), ports=(false, desk.meeting.ports[0]), key=KEY)
     with served(desk):
-        channel, at = connect(lambda: both, KNOWN, time.monotonic() + PATIENCE_S)
+        channel, at = connect(lambda: both, time.monotonic() + PATIENCE_S)
     assert at.ports == desk.meeting.ports
     channel.close()
     server.shutdown(socket.SHUT_RDWR)
@@ -392,7 +392,7 @@ def test_a_false_rank_0_alone_gets_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     server = false_rank_zero(claims)
     meeting = Meeting(hosts=("127.0.0.1",), ports=(server.getsockname()[1],), key=KEY)
     with pytest.raises(Unreachable, match="does not know the launch's secret"):
-        connect(lambda: meeting, KNOWN, clock.monotonic() + PATIENCE_S)
+        connect(lambda: meeting, clock.monotonic() + PATIENCE_S)
     server.shutdown(socket.SHUT_RDWR)
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.ranks.blame import merge, ranks_text, waited_for, where_all_stand
 from fixtures.ranks.case import CaseResult, Clocks, Deadlines, Trouble
 from fixtures.ranks.messages import PhaseReport, RankStacks, StacksAndLogs
-from fixtures.ranks.outcome import digest, merge, ranks_text
 from fixtures.ranks.stacks import arm_recorder, ask_recorders, collect_records, known_trap, standing
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
@@ -66,7 +66,7 @@ def failed(message: str, **change: Any) -> PhaseReport:
 
 def headline(result: CaseResult) -> str:
     """The sentence of the failed report."""
-    return next(report.headline for report in merge(result) if report.outcome == "failed")
+    return next(report.crash[2] for report in merge(result) if report.outcome == "failed" and report.crash)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_a_rank_that_left_early_is_the_one_waited_for() -> None:
 
 def test_ranks_in_a_gather_wait_too() -> None:
     result = hang(ELSEWHERE, IN_ALL_REDUCE, gathering={1: "agree"})
-    findings = digest(result)
-    assert findings[1].waits
-    assert findings[1].text == "waiting in agree (warm)"
-    assert [rank for rank, finding in findings.items() if finding.culprit] == [0]
+    standings = where_all_stand(result)
+    assert standings[1].waits
+    assert standings[1].text == "waiting in agree (warm)"
+    assert waited_for(standings) == {0}
 
 
 @pytest.mark.parametrize("order", [(0, 2, 1), (2, 1, 0)])
@@ -118,16 +118,16 @@ def test_a_consequence_never_comes_before_its_cause(order: tuple[int, ...]) -> N
     result = hang("", "", "", trouble=Trouble(kind="failed", when="call"))
     result.reports["call"] = {rank: reports[rank] for rank in order}
     (report,) = [report for report in merge(result) if report.outcome == "failed"]
-    assert report.headline == "rank 1 of 3 (node0) in warm: ValueError: boom"
+    assert report.crash == ("t.py", 5, "rank 1 of 3 (node0) in warm: ValueError: boom")
     assert report.text.index("traceback of ValueError") < report.text.index(
         "ranks 0, 2: failed: connection closed"
     )
-    assert (report.path, report.lineno) == ("t.py", 5)
 
 
 def test_merged_times_are_those_of_the_slowest_rank() -> None:
     reports = {0: passed(start=5.0, stop=6.0, duration=1.0), 1: passed(start=4.0, stop=9.0, duration=5.0)}
-    result = CaseResult(size=2, hosts={0: "a", 1: "a"}, reports={"setup": reports, "call": reports})
+    setup = {rank: passed("setup") for rank in reports}
+    result = CaseResult(size=2, hosts={0: "a", 1: "a"}, reports={"setup": setup, "call": reports})
     merged = merge(result)
     assert [report.when for report in merged] == ["setup", "call", "teardown"]
     assert (merged[1].start, merged[1].stop, merged[1].duration) == (4.0, 9.0, 5.0)
@@ -143,7 +143,7 @@ def test_ranks_in_words_can_be_read_back(ranks: set[int]) -> None:
 
 def test_the_main_thread_is_found_among_others() -> None:
     assert standing(IN_ALL_REDUCE).text == "waiting in all_reduce at /a/t.py:5"
-    assert not standing(ELSEWHERE).collective
+    assert not standing(ELSEWHERE).waits
 
 
 RESHARDING = "/site-packages/megatron/core/resharding"
