@@ -214,7 +214,7 @@ ACROSS = """
 
     @pytest.mark.distributed
     def test_sum(world):
-        assert current_rank().rendezvous.path is None, "no file is shared between hosts"
+        assert current_rank().meet.hosts, "a store and no file, which hosts do not share"
         group = dist.new_group([0, 1])
         x = torch.ones(4)
         dist.all_reduce(x, group=group)
@@ -404,15 +404,8 @@ def test_ranks_that_collect_other_items_do_not_run(
 
 def entry(rank: int, **change: Any) -> Enroll:
     """A pytest process as it presents itself."""
-    usual = {
-        "rank": rank,
-        "world_size": 3,
-        "local_rank": 0,
-        "local_world_size": 1,
-        "host": f"node{rank}",
-        "pid": 7,
-    }
-    return Enroll(**{**usual, "items": ("a", "b"), **change})
+    usual = {"rank": rank, "world_size": 3, "host": f"node{rank}", "pid": 7, "items": ("a", "b")}
+    return Enroll(**{**usual, **change})
 
 
 @pytest.mark.parametrize(

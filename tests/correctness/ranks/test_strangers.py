@@ -27,9 +27,7 @@ KEY = b"k" * 32
 
 def entry(rank: int) -> Enroll:
     """A pytest process of a launch of two."""
-    return Enroll(
-        rank=rank, world_size=2, local_rank=0, local_world_size=1, host="here", pid=os.getpid(), items=("a",)
-    )
+    return Enroll(rank=rank, world_size=2, host="here", pid=os.getpid(), items=("a",))
 
 
 class Clock:
