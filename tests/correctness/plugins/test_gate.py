@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.gates.judgement import Judgement
-from fixtures.plugins import gate as plugin
-from fixtures.plugins.gate import GateKeeper, judged_none, summed_up
+from fixtures.gates.judgement import Judgement, judge
+from fixtures.plugins.gate import judged, judged_none, refuse_early, summed_up
 from fixtures.records.record import CaseRecord
 from tests.correctness.made_up_runs import case
 
@@ -31,7 +30,7 @@ def reports(outcome: str = "passed") -> list[Any]:
 )
 def test_a_missed_gate_fails_the_call_and_the_record_with_its_numbers(gate: str, words: str) -> None:
     made, phases = record(), reports()
-    made = GateKeeper(gate, GPUS).apply(made, phases, None)
+    made = judged(made, phases, gate, judge(made, gate, None, GPUS))
     assert phases[1].outcome == "failed"
     assert phases[0].outcome == phases[2].outcome == "passed"
     assert made.status == "failed"
@@ -44,13 +43,10 @@ def test_a_missed_gate_fails_the_call_and_the_record_with_its_numbers(gate: str,
 @pytest.mark.parametrize(
     ("gate", "words"), [("range", ""), ("floor=1.3", ""), ("baseline", "below the floor")]
 )
-def test_what_failed_stays_failed_whatever_the_gate_says_beside(
-    gate: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_failed_stays_failed_whatever_the_gate_says_beside(gate: str, words: str) -> None:
     """Weights that came late make a time below the floor, which a gate on baselines refuses as well."""
-    monkeypatch.setattr(plugin, "find_baseline", lambda *_: None)
     late = record(status="failed", reason="rank 1: late", warm_ms=(2.0, 2.0, 2.0), mismatches=0)
-    made = GateKeeper(gate, GPUS).apply(late, reports("failed"), None)
+    made = judged(late, reports("failed"), gate, judge(late, gate, None, GPUS))
     assert words in " ".join(made.judgement)
     assert (made.status, made.outcome, made.reason) == ("failed", "failed", "rank 1: late")
 
@@ -58,27 +54,26 @@ def test_what_failed_stays_failed_whatever_the_gate_says_beside(
 @pytest.mark.parametrize("gate", ["range", "floor=1.3"])
 def test_a_met_gate_leaves_the_test_alone(gate: str) -> None:
     made, phases = record(warm_ms=(25.0, 26.0, 27.0), verdict="within"), reports()
-    made = GateKeeper(gate, GPUS).apply(made, phases, None)
+    made = judged(made, phases, gate, judge(made, gate, None, GPUS))
     assert {report.outcome for report in phases} == {"passed"}
     assert (made.status, made.reason) == ("passed", None)
     assert made.judgement[0].startswith("pass: ")
 
 
-def test_an_expected_failure_is_an_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expected_failure_is_an_xfail() -> None:
     expected = Judgement(word="xfail", sentences=("scrambled experts",))
-    monkeypatch.setattr(plugin, "judge", lambda *_: expected)
     made, phases = record(status="failed", reason="wrong"), reports("failed")[:2]
-    made = GateKeeper("range", GPUS).apply(made, phases, None)
+    made = judged(made, phases, "range", expected)
     assert all(report.outcome == "skipped" for report in phases)
     assert all("scrambled experts" in report.wasxfail for report in phases)
     assert made.status == "failed"
 
 
 def test_a_harmful_environment_refuses_the_gate_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    GateKeeper("floor=1.3", GPUS).refuse_early()
+    refuse_early("floor=1.3", GPUS)
     monkeypatch.setenv("PYTHONDEVMODE", "1")
     with pytest.raises(pytest.UsageError, match="PYTHONDEVMODE=1 slows Python down"):
-        GateKeeper("floor=1.3", GPUS).refuse_early()
+        refuse_early("floor=1.3", GPUS)
 
 
 def test_what_a_gate_said_is_summed_up_and_what_it_could_not_judge_is_named() -> None:
