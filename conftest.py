@@ -1,7 +1,6 @@
 """Registers the suite's plugins for every test below."""
 
 import logging
-import os
 import sys
 
 from fixtures.cases.checkout import use_checkout
@@ -14,9 +13,6 @@ try:
     use_checkout()
 except CaseError as error:
     raise SystemExit(str(error)) from None
-
-# counting GPUs through NVML leaves the driver untouched, so that ranks can still be forked (fixtures/ranks)
-os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 # megatron-core imports torch's extension builder, which complains where nvcc is installed and no GPU is
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

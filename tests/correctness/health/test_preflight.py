@@ -156,18 +156,18 @@ def test_nvml_is_asked_and_closed(
     probing._watched.cache_clear()
     nvml = FakeNvml(bits)
     monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
-    assert probing.gpu_throttled(0) == probing.gpu_throttled("1234") == reasons
+    assert probing.gpu_throttled("1234") == reasons
     seen = probing.look_at_gpus()
     assert seen
     (gpu,) = seen.gpus
     assert (gpu.name, gpu.links, gpu.links_up, gpu.uncorrected_errors) == ("H200", 18, 18, None)
-    assert nvml.open == 2, "one for each GPU that is watched, none left by the probe"
+    assert nvml.open == 1, "for the GPU that is watched; none is left by the probe"
     probing._watched.cache_clear()
 
 
 def test_without_nvml_everything_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     probing._watched.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
-    assert probing.gpu_throttled(0) is None
+    assert probing.gpu_throttled("1234") is None
     probing._watched.cache_clear()
     assert probing.look_at_gpus() is None

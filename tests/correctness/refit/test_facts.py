@@ -87,10 +87,19 @@ def test_wrong_weights_are_counted_by_kind_and_shown_for_the_first_ranks() -> No
     assert len(rest) == 2 * 4 + 1
 
 
+def measured(*times: float, throttled: tuple[int, ...] = ()) -> RankTiming:
+    return RankTiming(samples_ms=times, peak_extra_bytes=1, throttled=throttled, throttle_reasons=())
+
+
+def test_an_iteration_lasts_as_long_as_its_slowest_rank() -> None:
+    assert timed([measured(1.0, 9.0, 2.0), measured(3.0, 1.0, 2.5)]).warm_ms == (3.0, 9.0, 2.5)
+    with pytest.raises(ValueError, match="shorter"):
+        timed([measured(1.0, 2.0), measured(1.0)])
+
+
 def timed_case(fit: RefitCase, times: list[float], *throttled: int) -> CaseRecord:
-    one = RankTiming(samples_ms=tuple(times), peak_extra_bytes=1, throttled=throttled, throttle_reasons=())
     record = new_record(fit, RunSettings()).having(arriving(fit, {}))
-    record = record.having(timed([one] * 8, times, [times] * 8))
+    record = record.having(timed([measured(*times, throttled=throttled)] * 8))
     return record.having(**rate_and_verdict(fit, record))
 
 

@@ -10,22 +10,7 @@ import torch.distributed as dist
 from fixtures.ranks import agree, all_gather_object_oob
 from fixtures.ranks.world import World
 from fixtures.timing.memory import MemoryMeter
-from fixtures.timing.stopwatch import Samples, Stopwatch
-
-
-def test_an_iteration_lasts_as_long_as_its_slowest_rank() -> None:
-    samples = Samples(by_rank=((1.0, 9.0, 2.0), (3.0, 1.0, 2.5)))
-    assert samples.slowest == (3.0, 9.0, 2.5)
-    assert samples.median == 3.0
-
-
-def test_idle_ranks_do_not_count() -> None:
-    assert Samples.of([[1.0], [2.0], [50.0]], ranks=2).slowest == (2.0,)
-
-
-def test_ranks_with_different_numbers_of_samples_are_an_error() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        _ = Samples.of([[1.0, 2.0], [1.0]], ranks=2).slowest
+from fixtures.timing.stopwatch import Stopwatch
 
 
 @pytest.mark.distributed
