@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 import traceback
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.correctness.patience import PATIENCE_S
-from tests.correctness.surroundings import clean_environment
+from tests.correctness.surroundings import clean_environment, read_junit
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,21 +50,12 @@ class SuiteRun:
     @property
     def junit(self) -> dict[str, str]:
         """Case name -> the text of its failure or skip in JUnit's file, empty for a pass."""
-        suite = ET.parse(self.folder / "junit.xml").getroot()
-        return {case.get("name", ""): _said(case) for case in suite.iter("testcase")}
+        return {name: text for name, (_, text) in read_junit(self.folder / "junit.xml").items()}
 
     @property
     def benchmarks(self) -> list[Record]:
         """Entries of pytest-benchmark's JSON."""
         return json.loads((self.folder / "bench.json").read_text())["benchmarks"]
-
-
-def _said(case: ET.Element) -> str:
-    return "\n".join(
-        f"{child.get('message')}\n{child.text or ''}"
-        for child in case
-        if child.tag in ("failure", "error", "skipped")
-    )
 
 
 def run_suite(

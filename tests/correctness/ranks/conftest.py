@@ -3,16 +3,14 @@
 import subprocess
 import sys
 import textwrap
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.correctness.patience import PATIENCE_S
-from tests.correctness.surroundings import clean_environment
+from tests.correctness.surroundings import clean_environment, read_junit
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = 'pytest_plugins = ["fixtures.plugins.ranks"]\n'
@@ -35,33 +33,12 @@ class InnerRun:
         return self.cases[name][1]
 
 
-def read_junit(path: Path) -> dict[str, tuple[str, str]]:
-    """Case name -> (outcome, message and text) from a JUnit file; {} when there is none."""
-    if not path.exists():
-        return {}
-    cases: dict[str, tuple[str, str]] = {}
-    for case in ET.parse(path).getroot().iter("testcase"):
-        names = {"failure": "failed", "error": "error", "skipped": "skipped"}
-        found = [(names[child.tag], child) for child in case if child.tag in names]
-        outcome, child = found[0] if found else ("passed", None)
-        text = "" if child is None else f"{child.get('message')}\n{child.text or ''}"
-        cases[case.get("name", "")] = (outcome, text)
-    return cases
+def inner_environment(**env: str) -> dict[str, str]:
+    """The environment of an inner pytest."""
+    return clean_environment(PYTHONPATH=str(ROOT), **env)
 
 
 Inner = Callable[..., InnerRun]
-
-
-@pytest.fixture
-def inner_environment() -> Callable[..., dict[str, str]]:
-    """Makes the environment of an inner pytest: `inner_environment(NAME="value")`."""
-    return partial(clean_environment, PYTHONPATH=str(ROOT))
-
-
-@pytest.fixture
-def read_cases() -> Callable[[Path], dict[str, tuple[str, str]]]:
-    """Reads a JUnit file: case name -> (outcome, text)."""
-    return read_junit
 
 
 @pytest.fixture
@@ -90,7 +67,7 @@ def inner(project: Callable[..., Path]) -> Inner:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=clean_environment(PYTHONPATH=str(ROOT), **env),
+            env=inner_environment(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,6 +1,12 @@
 """GPU items run in processes of their own, and an item that would keep ranks from being forked is named."""
 
+import subprocess
+import sys
+
 import pytest
+
+from tests.correctness.ranks.conftest import inner_environment
+from tests.correctness.surroundings import read_junit
 
 GPUS = """
 import types, sys
@@ -47,19 +53,11 @@ def test_after():
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    import subprocess
-    import sys
-
-    from tests.correctness.ranks.conftest import ROOT, read_junit
-    from tests.correctness.surroundings import clean_environment
-
     folder = tmp_path_factory.mktemp("gpu")
     (folder / "conftest.py").write_text(GPUS)
     (folder / "test_it.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=junit.xml"]
-    done = subprocess.run(
-        command, cwd=folder, env=clean_environment(PYTHONPATH=str(ROOT)), capture_output=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=inner_environment(), capture_output=True, check=False)
     cases = read_junit(folder / "junit.xml")
     assert cases, done.stdout.decode() + done.stderr.decode()
     return {name: f"{word}: {text}" for name, (word, text) in cases.items()}

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +15,11 @@ import pytest
 
 from fixtures.ranks.followers import find_misfit
 from fixtures.ranks.messages import Enroll
-from tests.correctness.patience import PATIENCE_S
+from tests.correctness.patience import PATIENCE_S, wait_for
+from tests.correctness.ranks.conftest import inner_environment
+from tests.correctness.surroundings import read_junit
 
 Project = Callable[..., Path]
-Environment = Callable[..., dict[str, str]]
 
 CASES = """
     import os, signal
@@ -108,6 +108,17 @@ def slurm(rank: int, size: int, port: int, **extra: str) -> dict[str, str]:
     }
 
 
+def two_ranks(port: int, **extra: str) -> list[dict[str, str]]:
+    """What srun sets for two tasks on one host."""
+    return [slurm(rank, 2, port, **extra) for rank in (0, 1)]
+
+
+def two_hosts(port: int, **extra: str) -> list[dict[str, str]]:
+    """What srun sets for one task on each of two hosts."""
+    usual = {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_LOCALID": "0"}
+    return [slurm(rank, 2, port, **usual, SLURM_NODEID=str(rank), **extra) for rank in (0, 1)]
+
+
 @contextmanager
 def started(
     folder: Path, environments: list[dict[str, str]], *arguments: str
@@ -117,7 +128,7 @@ def started(
         subprocess.Popen(
             [sys.executable, *ARGUMENTS, *arguments],
             cwd=folder,
-            env=env,
+            env=inner_environment(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -140,16 +151,10 @@ def outputs(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 def first_to_end(processes: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
     """The process that ends first; what it writes must fit into a pipe."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        for process in processes:
-            if process.poll() is not None:
-                return process
-        time.sleep(0.05)
-    raise AssertionError("none ended")
+    return wait_for(lambda: next((one for one in processes if one.poll() is not None), None))
 
 
-def test_torchrun(project: Project, inner_environment: Environment, read_cases: Any, free_port: int) -> None:
+def test_torchrun(project: Project, free_port: int) -> None:
     folder = project(conftest=FINISHED, test_inner=CASES)
     done = subprocess.run(
         [
@@ -166,7 +171,7 @@ def test_torchrun(project: Project, inner_environment: Environment, read_cases: 
     )
     output = done.stdout + done.stderr
     assert done.returncode != 0, output
-    cases = read_cases(folder / "junit.xml")
+    cases = read_junit(folder / "junit.xml")
     outcomes = {name: outcome for name, (outcome, _) in cases.items()}
     failing = {"test_fails": "failed", "test_killed": "failed"}
     assert outcomes == {"test_sum": "passed", "test_local": "passed", **failing, "test_again": "passed"}, (
@@ -181,24 +186,18 @@ def test_torchrun(project: Project, inner_environment: Environment, read_cases: 
     assert "received SIGTERM" not in output
 
 
-def test_srun_passes_and_every_process_exits_alike(
-    project: Project, inner_environment: Environment, free_port: int
-) -> None:
+def test_srun_passes_and_every_process_exits_alike(project: Project, free_port: int) -> None:
     folder = project(test_inner=LIGHT)
-    with started(folder, [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]) as processes:
+    with started(folder, two_ranks(free_port)) as processes:
         ended = outputs(processes)
     assert [code for code, _ in ended] == [0, 0], ended
     assert "2 passed" in ended[0][1]
     assert ended[1][1] == ""
 
 
-def test_srun_without_master_variables(
-    project: Project, inner_environment: Environment, free_port: int
-) -> None:
+def test_srun_without_master_variables(project: Project, free_port: int) -> None:
     folder = project(test_inner=LIGHT)
-    environments = [
-        inner_environment(**slurm(rank, 2, free_port, SLURM_STEP_NODELIST="localhost")) for rank in (0, 1)
-    ]
+    environments = two_ranks(free_port, SLURM_STEP_NODELIST="localhost")
     for env in environments:
         del env["MASTER_ADDR"], env["MASTER_PORT"]
     with started(folder, environments) as processes:
@@ -233,22 +232,13 @@ ACROSS = """
 """
 
 
-def two_hosts(port: int, **extra: str) -> list[dict[str, str]]:
-    """What srun sets for one task on each of two hosts."""
-    usual = {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_LOCALID": "0"}
-    return [slurm(rank, 2, port, **usual, SLURM_NODEID=str(rank), **extra) for rank in (0, 1)]
-
-
 @pytest.mark.parametrize("secret", [{}, {"REFIT_SECRET": "0123456789abcdef0123456789abcdef"}])
-def test_across_hosts(
-    project: Project, inner_environment: Environment, free_port: int, read_cases: Any, secret: dict[str, str]
-) -> None:
+def test_across_hosts(project: Project, free_port: int, secret: dict[str, str]) -> None:
     folder = project(test_inner=ACROSS)
-    environments = [inner_environment(**env) for env in two_hosts(free_port, **secret)]
-    with started(folder, environments) as processes:
+    with started(folder, two_hosts(free_port, **secret)) as processes:
         ended = outputs(processes)
     assert [code for code, _ in ended] == [1, 1], ended
-    outcomes = {name: outcome for name, (outcome, _) in read_cases(folder / "junit.xml").items()}
+    outcomes = {name: outcome for name, (outcome, _) in read_junit(folder / "junit.xml").items()}
     assert outcomes == {"test_sum": "passed", "test_one_dies": "failed", "test_again": "passed"}, ended
     assert not list((folder / "logs").glob(".launch-*")), "the letter goes when all have met"
 
@@ -260,24 +250,18 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_rank_0_listens_where_it_must_and_no_longer(
-    project: Project, inner_environment: Environment, free_port: int, hosts: int
-) -> None:
+def test_rank_0_listens_where_it_must_and_no_longer(project: Project, free_port: int, hosts: int) -> None:
     folder = project(test_inner=LIGHT)
-    asked = two_hosts(free_port) if hosts == 2 else [slurm(rank, 2, free_port) for rank in (0, 1)]
-    environments = [inner_environment(**env, PAUSE=str(2 * PATIENCE_S)) for env in asked]
-    with started(folder, environments) as processes:
-        log = folder / "logs" / "rank000.log"
-        until = time.monotonic() + PATIENCE_S
-        while not log.exists() and time.monotonic() < until:
-            time.sleep(0.05)
+    launch = two_hosts if hosts == 2 else two_ranks
+    with started(folder, launch(free_port, PAUSE=str(2 * PATIENCE_S))) as processes:
+        wait_for((folder / "logs" / "rank000.log").exists)
         assert listening(processes[0].pid) == ({"127.0.0.1"} if hosts == 2 else set())
         assert listening(processes[1].pid) == set()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_killed_before_all_met_is_missed_at_once(
-    project: Project, inner_environment: Environment, free_port: int, victim: int
+    project: Project, free_port: int, victim: int
 ) -> None:
     slow = """
         import os, pathlib, time
@@ -287,11 +271,8 @@ def test_a_process_killed_before_all_met_is_missed_at_once(
                 time.sleep(3600)
     """
     folder = project(conftest=slow, test_inner=LIGHT)
-    environments = [inner_environment(**slurm(rank, 2, free_port, VICTIM=str(victim))) for rank in (0, 1)]
-    with started(folder, environments) as processes:
-        until = time.monotonic() + PATIENCE_S
-        while not (folder / "here").exists() and time.monotonic() < until:
-            time.sleep(0.05)
+    with started(folder, two_ranks(free_port, VICTIM=str(victim))) as processes:
+        wait_for((folder / "here").exists)
         processes[victim].kill()
         code, text = outputs([processes[1 - victim]])[0]
     assert code != 0
@@ -313,26 +294,20 @@ LOST = """
 """
 
 
-def test_an_agent_lost_while_the_gang_starts_costs_one_case(
-    project: Project, inner_environment: Environment, free_port: int, read_cases: Any
-) -> None:
+def test_an_agent_lost_while_the_gang_starts_costs_one_case(project: Project, free_port: int) -> None:
     folder = project(conftest=LOST, test_inner=LIGHT)
-    environments = [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]
-    with started(folder, environments, "--deadline=start=600") as processes:
+    with started(folder, two_ranks(free_port), "--deadline=start=600") as processes:
         ended = outputs(processes)
     assert all(code != 0 for code, _ in ended), ended
     assert "the run cannot go on: rank 1: its pytest process" in ended[0][1]
-    outcomes = {name: outcome for name, (outcome, _) in read_cases(folder / "junit.xml").items()}
+    outcomes = {name: outcome for name, (outcome, _) in read_junit(folder / "junit.xml").items()}
     assert outcomes == {"test_one": "error"}
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_run_everywhere(
-    project: Project, inner_environment: Environment, free_port: int, victim: int
-) -> None:
+def test_a_killed_process_ends_the_run_everywhere(project: Project, free_port: int, victim: int) -> None:
     folder = project(test_inner=LIGHT)
-    environments = [inner_environment(**slurm(rank, 2, free_port, KILL=str(victim))) for rank in (0, 1)]
-    with started(folder, environments) as processes:
+    with started(folder, two_ranks(free_port, KILL=str(victim))) as processes:
         ended = outputs(processes)
     assert all(code != 0 for code, _ in ended), ended
     if victim == 1:
@@ -343,22 +318,15 @@ def test_a_killed_process_ends_the_run_everywhere(
         assert "the pytest process of rank 0 at 127.0.0.1 is gone" in ended[1][1]
 
 
-def test_sigterm_ends_the_session_in_order(
-    project: Project, inner_environment: Environment, free_port: int, read_cases: Any
-) -> None:
+def test_sigterm_ends_the_session_in_order(project: Project, free_port: int) -> None:
     folder = project(test_inner=LIGHT)
-    environments = [
-        inner_environment(**slurm(rank, 2, free_port, PAUSE=str(2 * PATIENCE_S))) for rank in (0, 1)
-    ]
-    with started(folder, environments) as processes:
-        until = time.monotonic() + PATIENCE_S
-        while not (folder / "paused").exists() and time.monotonic() < until:
-            time.sleep(0.05)
+    with started(folder, two_ranks(free_port, PAUSE=str(2 * PATIENCE_S))) as processes:
+        wait_for((folder / "paused").exists)
         processes[0].send_signal(signal.SIGTERM)
         ended = outputs(processes)
     assert [code for code, _ in ended] == [143, 143], ended
     assert "received SIGTERM" in ended[0][1]
-    assert read_cases(folder / "junit.xml")["test_one"][0] == "passed"
+    assert read_junit(folder / "junit.xml")["test_one"][0] == "passed"
 
 
 @pytest.mark.parametrize(
@@ -370,20 +338,16 @@ def test_sigterm_ends_the_session_in_order(
     ],
 )
 def test_contradictory_ranks_are_named(
-    project: Project, inner_environment: Environment, free_port: int, change: dict[str, str], sentence: str
+    project: Project, free_port: int, change: dict[str, str], sentence: str
 ) -> None:
     folder = project(test_inner=LIGHT)
-    second = inner_environment(**slurm(1, 2, free_port, **change))
-    environments = [inner_environment(**slurm(0, 2, free_port)), second]
-    with started(folder, environments) as processes:
+    with started(folder, [slurm(0, 2, free_port), slurm(1, 2, free_port) | change]) as processes:
         code, text = outputs([first_to_end(processes)])[0]
     assert code != 0
     assert sentence in text
 
 
-def test_ranks_that_collect_other_items_do_not_run(
-    project: Project, inner_environment: Environment, free_port: int
-) -> None:
+def test_ranks_that_collect_other_items_do_not_run(project: Project, free_port: int) -> None:
     folder = project(
         conftest="""
         import os
@@ -393,7 +357,7 @@ def test_ranks_that_collect_other_items_do_not_run(
         """,
         test_inner=LIGHT,
     )
-    with started(folder, [inner_environment(**slurm(rank, 2, free_port)) for rank in (0, 1)]) as processes:
+    with started(folder, two_ranks(free_port)) as processes:
         ended = outputs(processes)
     assert [code for code, _ in ended] == [1, 1], ended
     reason = (

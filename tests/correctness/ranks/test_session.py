@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.correctness.patience import PATIENCE_S
+from tests.correctness.patience import PATIENCE_S, wait_for
+from tests.correctness.ranks.conftest import inner_environment
 
 Inner = Callable[..., Any]
 Project = Callable[..., Path]
@@ -78,20 +78,13 @@ def interruptible() -> Iterator[None]:
 
 def forked(pid: int, count: int) -> list[psutil.Process]:
     """The ranks of an inner pytest, once there are `count` of them."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        children = psutil.Process(pid).children()
-        if len(children) >= count:
-            return children
-        time.sleep(0.05)
-    raise AssertionError("the ranks never came up")
+    children = psutil.Process(pid).children
+    return wait_for(lambda: found if len(found := children()) >= count else [])
 
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_rank_outlives_its_agent(
-    project: Project, inner_environment: Any, read_cases: Any, number: signal.Signals
-) -> None:
+def test_no_rank_outlives_its_agent(project: Project, number: signal.Signals) -> None:
     folder = project(test_inner=SLOW)
     command = [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs", "--junitxml=junit.xml"]
     process = subprocess.Popen(
@@ -127,9 +120,7 @@ INTERRUPTED = """
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(
-    project: Project, inner_environment: Any
-) -> None:
+def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(project: Project) -> None:
     folder = project(conftest=INTERRUPTED, test_inner=SLOW)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs"],
@@ -205,9 +196,7 @@ def test_bad_options_cost_one_sentence(inner: Inner, option: str, sentence: str)
     assert sentence in run.output
 
 
-def test_more_ranks_than_files_may_be_open_cost_one_sentence(
-    project: Project, inner_environment: Any
-) -> None:
+def test_more_ranks_than_files_may_be_open_cost_one_sentence(project: Project) -> None:
     folder = project(test_inner=FAILING)
     command = f"ulimit -n 256; exec {sys.executable} -m pytest --ranks=200"
     done = subprocess.run(
@@ -217,7 +206,7 @@ def test_more_ranks_than_files_may_be_open_cost_one_sentence(
     assert "--ranks 200: they need 464 open files and this shell allows 256 (ulimit -n)" in done.stderr
 
 
-def test_a_soft_limit_of_open_files_is_raised(inner: Inner, project: Project, inner_environment: Any) -> None:
+def test_a_soft_limit_of_open_files_is_raised(inner: Inner, project: Project) -> None:
     folder = project(test_inner=TWICE)
     command = f"ulimit -S -n 90; exec {sys.executable} -m pytest --ranks=32"
     done = subprocess.run(

@@ -20,7 +20,7 @@ from fixtures.ranks.data import encode
 from fixtures.ranks.desk import CROWD, PROVE_S, Desk
 from fixtures.ranks.followers import Followers, Unfit, gather_followers
 from fixtures.ranks.messages import CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
-from tests.correctness.patience import PATIENCE_S
+from tests.correctness.patience import PATIENCE_S, wait_for
 
 KEY = b"k" * 32
 
@@ -225,8 +225,7 @@ def test_enrolment_survives_200_connections(desk: Desk, monkeypatch: pytest.Monk
 def test_strangers_alone_are_counted_and_end_in_time(desk: Desk) -> None:
     strangers = [garbage(desk) for _ in range(3)]
     with served(desk):
-        while desk.turned_away < len(strangers):
-            time.sleep(0.01)
+        wait_for(lambda: desk.turned_away == len(strangers))
     with pytest.raises(Unfit, match=r"rank 1 of 2 never arrived within 0.1 s.*3 connections that could not"):
         gather_followers(desk, entry(0), 0.1)
     for sock in strangers:
@@ -326,11 +325,7 @@ def test_an_agent_that_talks_nonsense_is_lost_with_a_sentence(desk: Desk) -> Non
     followers, channel = enrolled(desk)
     channel._sock.setblocking(True)
     channel._sock.sendall(b"nonsense" * 8)
-    deadline = time.monotonic() + PATIENCE_S
-    heard: list[object] = []
-    while not heard and time.monotonic() < deadline:
-        heard = followers.hear(1, 0)
-    assert "its pytest process" in str(heard[0])
+    assert "its pytest process" in str(wait_for(lambda: followers.hear(1, 0)))
     assert followers.lost() == {1}
 
 
@@ -338,11 +333,7 @@ def test_what_only_a_launch_says_passes(desk: Desk) -> None:
     followers, channel = enrolled(desk)
     channel.send(FromRank(incarnation=3, message=Hello()))
     channel.send(CaseOver(merged=()))  # not an agent's to say: ignored
-    until = time.monotonic() + PATIENCE_S
-    heard: list[object] = []
-    while not heard and time.monotonic() < until:
-        heard = followers.hear(1, 3)
-    assert heard == [Hello()]
+    assert wait_for(lambda: followers.hear(1, 3)) == [Hello()]
     channel.close()
 
 
