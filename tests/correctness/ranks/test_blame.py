@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixtures.ranks.blame import merge, ranks_text, waited_for, where_all_stand
 from fixtures.ranks.case import CaseResult, Clocks, Deadlines, Trouble
-from fixtures.ranks.messages import PhaseReport, RankStacks, StacksAndLogs
+from fixtures.ranks.messages import Evidence, PhaseReport
 from fixtures.ranks.stacks import arm_recorder, ask_recorders, collect_records, known_trap, standing
 
 PYTEST = '  File "/site-packages/_pytest/python.py", line 187 in pytest_pyfunc_call'
@@ -47,7 +47,7 @@ def hang(*stacks: str, stages: str = "warm", **change: Any) -> CaseResult:
         "reports": {"setup": {rank: passed("setup") for rank in range(size)}, "call": {}},
         "stages": dict.fromkeys(range(size), stages),
         "trouble": Trouble(kind="deadline", when="call", ranks=dict.fromkeys(range(size), stages)),
-        "look": StacksAndLogs(stacks={rank: RankStacks(stack=text) for rank, text in enumerate(stacks)}),
+        "evidence": {rank: Evidence(stack=text) for rank, text in enumerate(stacks)},
     }
     return CaseResult(size=size, **{**usual, **change})
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.ranks.data import DataError, decode, encode, fits, known, of_this_suite
-from fixtures.ranks.messages import KNOWN, PhaseReport, RankStacks, StacksAndLogs, StoreCall
+from fixtures.ranks.messages import KNOWN, Enroll, Evidence, PhaseReport, StoreCall
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.text())
@@ -36,10 +36,10 @@ def test_values_come_back_as_they_were(value: Any) -> None:
     assert same(decode(encode(value), KNOWN), value)
 
 
-@given(st.dictionaries(st.integers(0, 200), st.builds(RankStacks, stack=st.text())))
-def test_messages_come_back_as_they_were(stacks: dict[int, RankStacks]) -> None:
-    look = StacksAndLogs(stacks=stacks, logs={0: "\ud800 and \x1b[31m"})
-    assert decode(encode(look), KNOWN) == look
+@given(st.builds(Evidence, log=st.just("\ud800 and \x1b[31m")), st.builds(Enroll))
+def test_messages_come_back_as_they_were(evidence: Evidence, enroll: Enroll) -> None:
+    for message in (evidence, enroll):
+        assert decode(encode(message), KNOWN) == message
 
 
 JSON = st.recursive(
