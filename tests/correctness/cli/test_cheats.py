@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.correctness.cli.cheating_engines import CHEATS
 from tests.correctness.cli.inner_runs import SuiteRun, fork_suite
+from tests.correctness.cli.planted_engines import CHEATS
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.device_count() > 0, reason="these runs are about gloo ranks on a CPU"
 )
 
-PLUGIN = ("-p", "tests.correctness.cli.cheating_engines")
+PLUGIN = ("-p", "tests.correctness.cli.planted_engines")
 CASES = ("--scenario=s6", "--ranks=2", "--rank-grace=1", "--iterations=3", "--warmup=0", "--method=gloo")
 UNSEEN = {"by-checksum", "slow-clock"}
 """Not to be found in this run: dense weights change every checksum, and an own clock is not defended."""

@@ -13,8 +13,8 @@ from fixtures.cases.shards import shards_of
 from fixtures.cases.twins import Twin
 from fixtures.engines.repairs import REPAIRS
 from fixtures.records.schema import line_problems
-from tests.correctness.cli.faulty_engines import PLANTS
 from tests.correctness.cli.inner_runs import Record, SuiteRun, fork_suite, run_suite
+from tests.correctness.cli.planted_engines import FAULTS
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.device_count() > 0, reason="these runs are about gloo ranks on a CPU"
@@ -49,8 +49,8 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
 @pytest.fixture(scope="module")
 def spoiled(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """Scenario 6 with every faulty engine and a good one; scenario 4 does not fit on two ranks."""
-    engines = [f"--engine={name}" for name in (*PLANTS, "megatron")]
-    plugin = ("-p", "tests.correctness.cli.faulty_engines")
+    engines = [f"--engine={name}" for name in (*FAULTS, "megatron")]
+    plugin = ("-p", "tests.correctness.cli.planted_engines")
     cases = ("--scenario=s6", "--scenario=s4", "--ranks=2", "--rank-grace=1", "--method=gloo")
     folder = tmp_path_factory.mktemp("spoiled")
     return fork_suite(folder, *plugin, *cases, *engines, "--iterations=2", "--warmup=0")
