@@ -59,19 +59,21 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def inner(project: Callable[..., Path]) -> Inner:
-    """Runs an inner project: `inner("test code", "--ranks", "2", conftest="...")`."""
+    """Runs an inner project: `inner("test code", "--ranks", "2", conftest="...", ulimit="-n 256")`."""
 
-    def run(code: str, *arguments: str, conftest: str = "", **env: str) -> InnerRun:
+    def run(code: str, *arguments: str, conftest: str = "", ulimit: str = "", **env: str) -> InnerRun:
         folder = project(conftest=conftest, test_inner=code)
+        shell = ["bash", "-c", f'ulimit {ulimit}; exec "$@"', "bash"] if ulimit else []
         command = [sys.executable, "-m", "pytest", "--junitxml=junit.xml", "--rank-logs=logs", *arguments]
         done = subprocess.run(
-            command,
+            [*shell, *command],
             cwd=folder,
             env=inner_environment(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=PATIENCE_S,
+            start_new_session=True,
         )
         return InnerRun(
             code=done.returncode,

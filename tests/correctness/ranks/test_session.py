@@ -120,21 +120,11 @@ INTERRUPTED = """
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(project: Project) -> None:
-    folder = project(conftest=INTERRUPTED, test_inner=SLOW)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs"],
-        cwd=folder,
-        env=inner_environment(),
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 2, done.stdout
-    assert "KeyboardInterrupt" in done.stdout
-    said = done.stdout + done.stderr + "".join(path.read_text() for path in folder.glob("logs/*.log"))
+def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(inner: Inner, tmp_path: Path) -> None:
+    run = inner(SLOW, "--ranks=3", conftest=INTERRUPTED)
+    assert run.code == 2, run.output
+    assert "KeyboardInterrupt" in run.output
+    said = run.output + "".join(path.read_text() for path in tmp_path.glob("logs/*.log"))
     assert "Traceback" not in said
 
 
@@ -178,41 +168,15 @@ def test_xdist_workers_take_turns_with_the_gang(inner: Inner, tmp_path: Path) ->
     assert inside == 0
 
 
-@pytest.mark.parametrize(
-    ("option", "sentence"),
-    [
-        ("--ranks=0", "--ranks 0: at least 1 rank is needed"),
-        ("--deadline=cold=soon", "deadline 'cold=soon': 'soon' is not a number of seconds above 0"),
-        ("--deadline=99999999999999999999", "up to 2592000 (30 days)"),
-        ("--deadline=cold=inf", "up to 2592000 (30 days)"),
-        ("--rank-grace=nan", "--rank-grace nan: not a number of seconds"),
-        ("--ranks=1000000000", "--ranks 1000000000: at most 4096 ranks run on one machine"),
-        ("--deadline=a b=3", "deadline 'a b=3': 'a b' is not the name of a stage"),
-    ],
-)
-def test_bad_options_cost_one_sentence(inner: Inner, option: str, sentence: str) -> None:
-    run = inner(FAILING, option)
+def test_more_ranks_than_files_may_be_open_cost_one_sentence(inner: Inner) -> None:
+    run = inner(FAILING, "--ranks=200", ulimit="-n 256")
     assert run.code == 4
-    assert sentence in run.output
+    assert "--ranks 200: they need 464 open files and this shell allows 256 (ulimit -n)" in run.output
 
 
-def test_more_ranks_than_files_may_be_open_cost_one_sentence(project: Project) -> None:
-    folder = project(test_inner=FAILING)
-    command = f"ulimit -n 256; exec {sys.executable} -m pytest --ranks=200"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=inner_environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 4
-    assert "--ranks 200: they need 464 open files and this shell allows 256 (ulimit -n)" in done.stderr
-
-
-def test_a_soft_limit_of_open_files_is_raised(inner: Inner, project: Project) -> None:
-    folder = project(test_inner=TWICE)
-    command = f"ulimit -S -n 90; exec {sys.executable} -m pytest --ranks=32"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=inner_environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_soft_limit_of_open_files_is_raised(inner: Inner) -> None:
+    run = inner(TWICE, "--ranks=32", ulimit="-S -n 90")
+    assert run.code == 0, run.output
 
 
 def test_world_outside_of_a_gang_is_refused(inner: Inner) -> None:
