@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.ranks.address import Meeting, Unreachable, Way, take_secret
+from fixtures.ranks.address import CannotStart, Meeting, Way, take_secret
 from fixtures.ranks.discovery import (
     Contradiction,
     Launched,
@@ -235,9 +235,9 @@ def test_one_host_meets_on_loopback_whatever_its_name() -> None:
 
 
 def test_says_what_to_set_where_nothing_tells() -> None:
-    with pytest.raises(Unreachable, match="mpirun hides rank 0: set MASTER_ADDR"):
+    with pytest.raises(CannotStart, match="mpirun hides rank 0: set MASTER_ADDR"):
         meeting({}, launcher="mpirun")
-    with pytest.raises(Unreachable, match="share no secret: set REFIT_SECRET to the same random characters"):
+    with pytest.raises(CannotStart, match="share no secret: set REFIT_SECRET to the same random characters"):
         meeting({}, launcher="mpirun", secret="")
 
 
@@ -246,7 +246,7 @@ def test_a_secret_leaves_the_environment_and_must_be_long() -> None:
     assert take_secret(environ) == SECRET
     assert environ == {}
     assert take_secret(environ) == ""
-    with pytest.raises(Unreachable, match="REFIT_SECRET has 3 characters: at least 16"):
+    with pytest.raises(CannotStart, match="REFIT_SECRET has 3 characters: at least 16"):
         take_secret({"REFIT_SECRET": "abc"})
 
 

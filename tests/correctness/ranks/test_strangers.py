@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.ranks.address import Meeting, Unreachable, connect, listen
+from fixtures.ranks.address import CannotStart, Meeting, connect, listen
 from fixtures.ranks.channel import ANSWER, NONCE, PROOF, Channel, Proofs
 from fixtures.ranks.data import encode
 from fixtures.ranks.desk import CROWD, PROVE_S, Desk
-from fixtures.ranks.followers import Followers, Unfit, gather_followers
+from fixtures.ranks.followers import Followers, gather_followers
 from fixtures.ranks.messages import CaseOver, Enroll, FromRank, Hello, Refused, StoreCall
 from tests.correctness.patience import PATIENCE_S, wait_for
 
@@ -226,7 +226,9 @@ def test_strangers_alone_are_counted_and_end_in_time(desk: Desk) -> None:
     strangers = [garbage(desk) for _ in range(3)]
     with served(desk):
         wait_for(lambda: desk.turned_away == len(strangers))
-    with pytest.raises(Unfit, match=r"rank 1 of 2 never arrived within 0.1 s.*3 connections that could not"):
+    with pytest.raises(
+        CannotStart, match=r"rank 1 of 2 never arrived within 0.1 s.*3 connections that could not"
+    ):
         gather_followers(desk, entry(0), 0.1)
     for sock in strangers:
         sock.close()
@@ -380,7 +382,7 @@ def test_a_false_rank_0_alone_gets_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("fixtures.ranks.address._PATIENCE_S", PATIENCE_S)
     server = false_rank_zero(claims)
     meeting = Meeting(hosts=("127.0.0.1",), ports=(server.getsockname()[1],), key=KEY)
-    with pytest.raises(Unreachable, match="does not know the launch's secret"):
+    with pytest.raises(CannotStart, match="does not know the launch's secret"):
         connect(lambda: meeting, clock.monotonic() + PATIENCE_S)
     server.shutdown(socket.SHUT_RDWR)
 
