@@ -186,23 +186,17 @@ def test_torchrun(project: Project, free_port: int) -> None:
     assert "received SIGTERM" not in output
 
 
-def test_srun_passes_and_every_process_exits_alike(project: Project, free_port: int) -> None:
-    folder = project(test_inner=LIGHT)
-    with started(folder, two_ranks(free_port)) as processes:
-        ended = outputs(processes)
-    assert [code for code, _ in ended] == [0, 0], ended
-    assert "2 passed" in ended[0][1]
-    assert ended[1][1] == ""
-
-
-def test_srun_without_master_variables(project: Project, free_port: int) -> None:
+@pytest.mark.parametrize("says", ["MASTER_ADDR", "SLURM_STEP_NODELIST"])
+def test_srun_passes_and_every_process_exits_alike(project: Project, free_port: int, says: str) -> None:
     folder = project(test_inner=LIGHT)
     environments = two_ranks(free_port, SLURM_STEP_NODELIST="localhost")
-    for env in environments:
+    for env in environments if says != "MASTER_ADDR" else ():
         del env["MASTER_ADDR"], env["MASTER_PORT"]
     with started(folder, environments) as processes:
         ended = outputs(processes)
     assert [code for code, _ in ended] == [0, 0], ended
+    assert "2 passed" in ended[0][1]
+    assert ended[1][1] == ""
 
 
 ACROSS = """

@@ -128,9 +128,8 @@ def test_ctrl_c_while_the_ranks_start_ends_the_session_in_order(inner: Inner, tm
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("options", [("-x",), ("--maxfail=1",)])
-def test_stops_after_the_first_failure(inner: Inner, options: tuple[str, ...]) -> None:
-    run = inner(FAILING, "--ranks=2", *options)
+def test_stops_after_the_first_failure(inner: Inner) -> None:
+    run = inner(FAILING, "--ranks=2", "-x")
     assert run.code == 1
     assert list(run.cases) == ["test_fails[0]"]
 
