@@ -1,4 +1,4 @@
-"""refit-bench megatron-flags: Megatron's flags of a refit benchmark as options of this suite. Pure."""
+"""refit-bench megatron-flags: Megatron's flags of a refit benchmark as options of this suite."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from fixtures.cases.errors import CaseError
 from fixtures.cases.inventory import KIMI_K2, MODELS, ModelSpec, find_model
 from fixtures.cases.layouts import Layout
 from fixtures.cases.scenarios import Scenario
+from tools import command_parser
 from tools.megatron_known import CONSTANTS, IGNORED, REFUSED, SIZES
 
 LAYOUT_FLAGS = (
@@ -179,30 +180,17 @@ def _has(options: Sequence[str], name: str) -> bool:
     return any(option == name or option.startswith(f"{name}=") for option in options)
 
 
-def usage() -> str:
-    """What the command takes."""
-    lines = (f"  {flag}" for flag in sorted(MAPPED))
-    return "\n".join(
-        [
-            "usage: refit-bench megatron-flags FLAGS [-- PYTEST OPTIONS]",
-            "",
-            "Megatron's flags of a refit benchmark as options of this suite.",
-            "",
-            "flags with an effect:",
-            *lines,
-            "",
-            f"{len(IGNORED)} others have none and are listed as ignored; unknown ones are refused.",
-        ]
-    )
-
-
 def main(argv: list[str]) -> int:
     """Print the pytest options, quoted for a shell, and on stderr what was ignored.
 
     Raises CaseError for a flag that cannot be honoured here and for too small a Slurm allocation.
     """
     if {"-h", "--help"} & set(argv):
-        print(usage())
+        effect = f"Flags with an effect: {', '.join(sorted(MAPPED))}."
+        none = f"{len(IGNORED)} others have none and are listed as ignored; unknown ones are refused."
+        parser = command_parser("megatron-flags", f"{__doc__}\n\n{effect}\n\n{none}")
+        parser.usage = "%(prog)s FLAGS [-- PYTEST OPTIONS]"
+        parser.print_help()
         return 0
     mapped = map_flags(argv)
     _check_allocation(mapped, os.environ.get("SLURM_NTASKS", ""))

@@ -26,9 +26,19 @@ from fixtures.models.bind import DTYPES, local_name
 from fixtures.timing.stopwatch import no_garbage_collected
 from tools import command_parser, write
 
+LARGEST = Scenario(
+    key="ranks1024",
+    source=Layout(tp=32, ep=32),
+    target=Layout(tp=16, ep=64),
+    mode="collocated",
+    method="nccl",
+    purpose="cost of the plan by world size",
+)
+"""The ladder's change of layout at 1,024 ranks."""
+
 
 def main(argv: list[str]) -> int:
-    """Print the table."""
+    """Print the table: of the first rank and the last, which may be on the other side, the slower one."""
     parser = command_parser("plan-cost", __doc__)
     parser.add_argument("--seven", action="store_true", help="the seven scenarios, not a ladder of sizes")
     parser.add_argument("--measure", type=Path, metavar="FILE", help="measure megatron-core's here too, and "
@@ -38,11 +48,12 @@ def main(argv: list[str]) -> int:
         write(options.measure, json.dumps(measure_ladder(), indent=1) + "\n")
     rows = [] if options.seven else committed_rows(options.measure or COMMITTED)
     megatrons = {row.world_size: row.total_s for row in rows}
-    scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [_largest()]
+    scenarios = list(SCENARIOS) if options.seven else [s for s, _ in ladder()] + [LARGEST]
     table = Table("case", "ranks", "transfers", "plan s", "streams s", "own s", "megatron s", box=None)
     for scenario in scenarios:
         rank, (transfers, plan_s, streams_s) = max(
-            ((r, measure(scenario, KIMI_K2, r)) for r in _corners(scenario)), key=lambda m: m[1][1] + m[1][2]
+            ((rank, measure(scenario, KIMI_K2, rank)) for rank in (0, scenario.world_size - 1)),
+            key=lambda found: sum(found[1][1:]),
         )
         known = megatrons.get(scenario.world_size)
         table.add_row(
@@ -56,23 +67,6 @@ def main(argv: list[str]) -> int:
         )
     Console().print(table)
     return 0
-
-
-def _largest() -> Scenario:
-    """The ladder's change of layout at 1,024 ranks."""
-    return Scenario(
-        key="ranks1024",
-        source=Layout(tp=32, ep=32),
-        target=Layout(tp=16, ep=64),
-        mode="collocated",
-        method="nccl",
-        purpose="cost of the plan by world size",
-    )
-
-
-def _corners(scenario: Scenario) -> tuple[int, ...]:
-    """The first rank, and the last, which may be on the other side."""
-    return 0, scenario.world_size - 1
 
 
 def measure(scenario: Scenario, model: ModelSpec, rank: int) -> tuple[int, float, float]:
