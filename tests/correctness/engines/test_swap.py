@@ -9,7 +9,7 @@ from fixtures.engines import swap
 from fixtures.engines.base import EngineError
 from fixtures.engines.repairs import apply_repairs
 from fixtures.models.build import ModelPair
-from fixtures.models.inference import forward_like
+from fixtures.models.parts import forward_like
 from fixtures.ranks.world import World
 from tests.correctness.small_pairs import agree_on, refit_and_verify, small_case, small_pair
 

@@ -1,4 +1,4 @@
-"""What a refit does after inference has moved the target's tensors (fixtures/models/inference.py)."""
+"""What a refit does after inference has moved the target's tensors (forward_like)."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from fixtures.engines.megatron import MegatronEngine
 from fixtures.engines.packed import PackedEngine
 from fixtures.engines.repairs import apply_repairs
 from fixtures.models.build import ModelPair
-from fixtures.models.inference import forward_like
+from fixtures.models.parts import forward_like
 from fixtures.ranks.world import World
 from tests.correctness.inference_experts import stale
 from tests.correctness.small_pairs import agree_on, refit_and_verify, small_case, small_pair

@@ -6,8 +6,7 @@ import pytest
 import torch
 from megatron.core.transformer.moe.experts import InferenceGroupedMLP
 
-from fixtures.models.inference import forward_like
-from fixtures.models.parts import GroupedExperts
+from fixtures.models.parts import GroupedExperts, forward_like
 from tests.correctness.inference_experts import bits, stale
 
 EXPERTS = 3

@@ -15,8 +15,7 @@ from fixtures.cases.scenarios import SCENARIOS, Scenario, find_scenario
 from fixtures.megatron_plan.exact_topology import narrow_model, planned_transfers
 from fixtures.megatron_plan.rosters import Roster, build_rosters
 from fixtures.placement.orders import best_placed
-from fixtures.placement.planned import planned_bytes
-from fixtures.placement.shares import Cut, Shares, tiles
+from fixtures.placement.shares import Cut, Shares, planned_bytes, tiles
 from fixtures.placement.sources import megatron_sources, traffic_matrix
 from tests.correctness.strategies import TINY, scenarios
 

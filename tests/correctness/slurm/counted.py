@@ -17,7 +17,7 @@ import numpy as np
 from fixtures.cases.scenarios import SCENARIOS
 from fixtures.cluster.slurm import Cluster, running
 from fixtures.engines.base import EngineOptions
-from fixtures.placement.planned import planned_bytes
+from fixtures.placement.shares import planned_bytes
 from fixtures.refit.case import RefitCase, RunSettings, resolve
 from fixtures.refit.devices import Devices
 from tests.correctness.slurm.conftest import a_project, submit
