@@ -265,3 +265,38 @@ def test_ranks_that_keep_to_the_cpus_are_others(inner: Inner) -> None:
     run = inner(SEEN, "--ranks=2", CUDA_VISIBLE_DEVICES="0,1")
     assert {outcome for outcome, _ in run.cases.values()} == {"passed"}, run.output
     assert len(run.cases) == 4
+
+
+LEFT = """
+    from pathlib import Path
+    import pytest
+    from fixtures.ranks import current_rank
+
+    @pytest.fixture(scope="session")
+    def world():
+        yield
+        Path(__file__).with_name(f"left-{current_rank().rank}").touch()
+
+    @pytest.mark.distributed
+    def test_first(world):
+        pass
+
+    @pytest.mark.skip(reason="known before")
+    @pytest.mark.cpu_ranks
+    @pytest.mark.distributed
+    def test_cpu():
+        pass
+
+    @pytest.mark.distributed
+    def test_last():
+        assert len(list(Path(__file__).parent.glob("left-*"))) == 2
+"""
+
+
+def test_ranks_leave_in_order_before_skipped_items_of_the_other_kind(inner: Inner) -> None:
+    run = inner(LEFT, "--ranks=2", CUDA_VISIBLE_DEVICES="0,1")
+    assert [run.outcome(f"test_{name}") for name in ("first", "cpu", "last")] == [
+        "passed",
+        "skipped",
+        "passed",
+    ], run.output
