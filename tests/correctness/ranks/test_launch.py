@@ -323,6 +323,21 @@ def test_sigterm_ends_the_session_in_order(project: Project, free_port: int) -> 
     assert read_junit(folder / "junit.xml")["test_one"][0] == "passed"
 
 
+def test_sigterm_after_the_exit_code_is_agreed_changes_no_process_code(
+    project: Project, free_port: int
+) -> None:
+    """srun sends it to those that still report when the first process leaves with an error."""
+    late = """
+        import os, signal
+        def pytest_sessionfinish():
+            os.kill(os.getpid(), signal.SIGTERM)
+    """
+    folder = project(conftest=late, test_inner=LIGHT)
+    with started(folder, two_ranks(free_port)) as processes:
+        ended = outputs(processes)
+    assert [code for code, _ in ended] == [0, 0], ended
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
