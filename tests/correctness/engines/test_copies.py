@@ -1,5 +1,7 @@
 """Segments and copy tables move exactly the bytes that tensor slices would, for any cut."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,17 @@ def test_empty_tables() -> None:
     assert table.nbytes == 0
     CpuTable(table).run()
     assert region(0, (3, 0), (1, 1), 4) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_a_table_is_in_memory_row_by_row_as_the_kernel_reads_it(count: int) -> None:
+    """Whatever lies between the elements of its columns: a GPU's copy of an array keeps the array's order."""
+    names = [field.name for field in fields(CopyTable)]
+    every_other, same = np.arange(2 * count)[::2], np.broadcast_to(np.int64(3), (count,))
+    for column in (every_other, every_other[::-1], same):
+        rows = CopyTable(**dict.fromkeys(names, column)).as_rows()
+        assert rows.shape == (count, 6)
+        assert rows.flags.c_contiguous
 
 
 def test_regions_merge_what_is_contiguous() -> None:
