@@ -103,6 +103,53 @@ def test_no_rank_outlives_its_agent(project: Project, number: signal.Signals) ->
         assert (folder / "junit.xml").exists(), output
 
 
+SIGNALLED_AGAIN = """
+    import os, signal
+
+    killpg, waitpid, killed = os.killpg, os.waitpid, []
+
+    def note(pid, number):
+        killed.append(pid)
+        killpg(pid, number)
+
+    def again(pid, options):
+        if pid in killed[1:]:  # the first one's files are closed
+            os.waitpid = waitpid
+            os.kill(os.getpid(), signal.{name})
+        return waitpid(pid, options)
+
+    os.killpg, os.waitpid = note, again
+"""
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 2), (signal.SIGTERM, 143)])
+def test_a_second_signal_while_the_ranks_are_killed(
+    project: Project, number: signal.Signals, code: int
+) -> None:
+    folder = project(test_inner=SLOW, conftest=SIGNALLED_AGAIN.format(name=number.name))
+    command = [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs", "--junitxml=junit.xml"]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=inner_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        ranks = forked(process.pid, 3)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        _, alive = psutil.wait_procs(ranks, timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
+    assert not [rank for rank in alive if rank.status() != psutil.STATUS_ZOMBIE]
+    assert (folder / "junit.xml").exists(), output
+    assert "Traceback" not in output
+
+
 INTERRUPTED = """
     import os, signal
     from fixtures.ranks.local import LocalRanks
