@@ -61,13 +61,6 @@ static unsigned __ballot_sync(unsigned, unsigned value) {
   });
 }
 static bool __any_sync(unsigned all, unsigned value) { return __ballot_sync(all, value) != 0; }
-static unsigned __reduce_add_sync(unsigned, unsigned value) {
-  return of_lanes<uint64_t>(value, [](const uint64_t *all) {
-    unsigned sum = 0;
-    for (int i = 0; i < 32; ++i) sum += (unsigned)all[i];
-    return sum;
-  });
-}
 static int __syncthreads_or(int value) {
   static int any;
   any |= value != 0;
@@ -79,7 +72,7 @@ static int __syncthreads_or(int value) {
   return result;
 }
 #define __popc(x) __builtin_popcount(x)
-#define __ffsll(x) __builtin_ffsll(x)
+#define __ffs(x) __builtin_ffs(x)
 template <class T> static T atomicAdd(T *at, T value) { const T was = *at; *at += value; return was; }
 template <class T> static T atomicOr(T *at, T value) { const T was = *at; *at |= value; return was; }
 

@@ -26,9 +26,12 @@ def test_kernels_write_and_read_what_the_codec_does(kernels: Emulated, share: fl
 
 
 FAULTS = {
-    "high bytes left out": ("if (wide) out[plane] = value >> 8;", ""),
-    "a snapshot left as it was": ("at < bytes) store(old + at, now);", "false) store(old + at, now);"),
-    "positions of another lane": ("= 8 * lane + bit % 8;", "= 8 * (lane ^ 1) + bit % 8;"),
+    "high bytes left out": ("if (wide) out[plane + rank] = value >> 8;", ""),
+    "a snapshot left as it was": ("store(old + at, *(const Vector *)(stage.fresh + at));", ""),
+    "positions of another sector": ("= 16 * sector + bit;", "= 16 * (sector ^ 1) + bit;"),
+    "sectors after the first 32 counted from nothing": ("base = __shfl_sync(FULL, upto, 31);", ""),
+    "places counted over blocks": ("- __shfl_sync(FULL, before, j) & 255", "& 255"),
+    "high bytes of a neighbour": ("FULL << from & FULL >> (32 - to)", "FULL >> (32 - to)"),
     "a tile left out": ("first + gridDim.x + atomicAdd", "first + gridDim.x + 1 + atomicAdd"),
     "a digest without lengths": ("(warp == 0 ? length : 0)", "0"),
 }
@@ -39,5 +42,7 @@ def test_a_kernel_with_a_fault_is_found(tmp_path: Path, fault: str) -> None:
     right, wrong = FAULTS[fault]
     source = SOURCE.read_text()
     assert source.count(right) == 1
+    kernels = Emulated(tmp_path, source.replace(right, wrong))
     with pytest.raises(AssertionError):
-        scanned_and_applied(0.05, "random", 5, SIZE, CPU, Emulated(tmp_path, source.replace(right, wrong)))
+        for kind in ("random", "near"):
+            scanned_and_applied(0.05, kind, 5, SIZE, CPU, kernels)
