@@ -20,7 +20,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.33, 1])
-@pytest.mark.parametrize("kind", ["random", "near"])
+@pytest.mark.parametrize("kind", ["random", "near", "ulp"])
 def test_kernels_write_and_read_what_the_codec_does(kernels: Emulated, share: float, kind: str) -> None:
     scanned_and_applied(share, kind, 5, SIZE, CPU, kernels)
 
@@ -42,7 +42,6 @@ def test_a_kernel_with_a_fault_is_found(tmp_path: Path, fault: str) -> None:
     right, wrong = FAULTS[fault]
     source = SOURCE.read_text()
     assert source.count(right) == 1
-    kernels = Emulated(tmp_path, source.replace(right, wrong))
+    kind = "ulp" if fault == "high bytes of a neighbour" else "random"
     with pytest.raises(AssertionError):
-        for kind in ("random", "near"):
-            scanned_and_applied(0.05, kind, 5, SIZE, CPU, kernels)
+        scanned_and_applied(0.05, kind, 5, SIZE, CPU, Emulated(tmp_path, source.replace(right, wrong)))
