@@ -84,7 +84,7 @@ def test_results_lie_where_the_command_was_typed(tmp_path: Path) -> None:
     words = ["--scenario=s6", "--engine=packed", "--ranks=2", "--iterations=1", "--warmup=0", "--method=nccl"]
     main = "import refit_bench, sys; sys.exit(refit_bench.main())"
     program = [sys.executable, "-c", main, "bench", *words, "--results=here", "--run-name=x"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}  # others may be on it
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": PATIENCE_S, "check": False}
     done = subprocess.run(program, env=environment, **options)  # type: ignore[call-overload]
     assert (tmp_path / "here" / "x.jsonl").is_file(), done.stdout + done.stderr
