@@ -139,3 +139,30 @@ def test_outcomes_of_a_local_gang(inner: Inner, tmp_path: Path) -> None:
     assert [line["name"] for line in lines] == list(run.cases)
     assert lines[0] == {"name": "test_sum", "record": {"case": "sum", "rank": 0}, "outcomes": ["passed"] * 3}
     assert all(line["record"] is None for line in lines[1:])
+
+
+STARVED = """
+    import pathlib
+    from fixtures.ranks import local
+
+    local.VMSTAT = pathlib.Path(__file__).with_name("vmstat")
+    local.VMSTAT.write_text("nr_free_pages 7\\noom_kill 3\\noom_kill_more 9\\n")
+"""
+KILLED = """
+    import os, pathlib, signal
+    import pytest
+    from fixtures.ranks import current_rank
+
+    @pytest.mark.distributed
+    @pytest.mark.parametrize("kills", [3, 4])
+    def test_killed(kills):
+        if current_rank().rank == 1:
+            pathlib.Path(__file__).with_name("vmstat").write_text(f"oom_kill {kills}\\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_rank_that_the_kernel_ended_for_want_of_memory_is_told_apart(inner: Inner) -> None:
+    run = inner(KILLED, "--ranks=2", conftest=STARVED)
+    assert "memory ran out" not in run.message("test_killed[3]")
+    assert "killed by SIGKILL when this machine's memory ran out" in run.message("test_killed[4]")
