@@ -37,6 +37,31 @@ NOWHERE = """
 class ForGpus(PlainEngine):
     methods = {"cuda": ("nccl",)}
 """
+LATE = """
+import time
+from pathlib import Path
+from fixtures.engines.packed import PackedEngine
+from fixtures.refit.case_models import CaseModels
+
+HERE, plain, latest = Path(__file__).parent, CaseModels.renew, [0]
+
+def late(self, **how):
+    plain(self, **how)
+    latest[0] = self.generation
+    if self.rank == 1:
+        until = time.monotonic() + 0.5
+        while not (HERE / "profiled").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        (HERE / f"renewed-{self.generation}").touch()
+
+CaseModels.renew = late
+
+class Late(PackedEngine):
+    def profile(self):
+        (HERE / "profiled").touch()
+        assert (HERE / f"renewed-{latest[0]}").exists(), "profiled before rank 1 had its new weights"
+        return super().profile()
+"""
 ENGINES_TRIED = ("plain:PlainEngine", "plain:Forgetful", "team:TeamService", "plain:ForGpus", "tuned:Tuned")
 
 
@@ -67,6 +92,18 @@ def test_the_documents_engine_and_a_copy_service_are_exact_and_a_fault_is_named(
     assert elsewhere["status"] == "skipped"
     assert elsewhere["reason"] == "method nccl needs CUDA GPUs, and this machine has none"
     assert "elements are wrong on 1 of 2 target ranks" in forgetful["reason"]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="these runs are about gloo ranks on a CPU")
+def test_no_rank_is_profiled_before_all_have_new_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the phases are of waiting for the last one."""
+    (tmp_path / "late.py").write_text(LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    sizes = ("--scenario=s6", "--ranks=2", "--iterations=1", "--warmup=0")
+    run = fork_suite(tmp_path, "--engine=late:Late", *sizes)
+    assert run.case("s6", "late:Late")["status"] == "passed", run.output
 
 
 class _Whole:
