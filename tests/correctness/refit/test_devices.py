@@ -1,10 +1,12 @@
 """What a forked child is asked for: its answer, or how it ended."""
 
 import os
+from pathlib import Path
 
+import psutil
 import pytest
 
-from fixtures.refit.devices import asked_in_a_fork, rank_part
+from fixtures.refit.devices import asked_in_a_fork, host_bytes, rank_part
 
 
 def test_a_child_that_takes_too_long_is_killed_and_its_own_forks_are_not_waited_for() -> None:
@@ -36,3 +38,26 @@ def test_ranks_that_share_a_gpu_are_given_what_their_host_can_send(
     gpu: int, sharing: int, host: int, ranks: int, part: int
 ) -> None:
     assert rank_part(gpu * 10**9, sharing, host * 10**9, ranks) // 10**9 == part
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "limit"),
+    [
+        ("0::/job/step\n", {"job/step": "max", "job": "4096"}, 4096),
+        ("0::/job/step\n", {"job/step": "512", "job": "4096"}, 512),
+        ("0::/\n", {"": "8192"}, 8192),  # in a container
+        ("12:memory:/job\n0::/\n", {"job": "4096"}, None),  # version 1 has other files
+        ("", {"job": "4096"}, None),
+    ],
+)
+def test_a_control_groups_limit_is_the_memory_at_hand(
+    tmp_path: Path, groups: str, limits: dict[str, str], limit: int | None
+) -> None:
+    if groups:
+        (tmp_path / "proc" / "self").mkdir(parents=True)
+        (tmp_path / "proc" / "self" / "cgroup").write_text(groups)
+    for folder, text in limits.items():
+        group = tmp_path / "sys" / "fs" / "cgroup" / folder
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "memory.max").write_text(f"{text}\n")
+    assert host_bytes(tmp_path) == (limit or psutil.virtual_memory().total)
