@@ -82,14 +82,11 @@ def forked(pid: int, count: int) -> list[psutil.Process]:
     return wait_for(lambda: found if len(found := children()) >= count else [])
 
 
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_rank_outlives_its_agent(project: Project, number: signal.Signals) -> None:
-    folder = project(test_inner=SLOW)
+def signalled(folder: Path, number: signal.Signals) -> tuple[int, str, list[psutil.Process]]:
+    """How a session of three ranks ends on a signal: its exit code, its output, the ranks that outlive it."""
     command = [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs", "--junitxml=junit.xml"]
-    process = subprocess.Popen(
-        command, cwd=folder, env=inner_environment(), stdout=subprocess.PIPE, text=True
-    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=folder, env=inner_environment(), text=True, **streams)
     try:
         ranks = forked(process.pid, 3)
         process.send_signal(number)
@@ -97,8 +94,16 @@ def test_no_rank_outlives_its_agent(project: Project, number: signal.Signals) ->
         _, alive = psutil.wait_procs(ranks, timeout=PATIENCE_S)
     finally:
         process.kill()
-    assert process.returncode not in (0, 5), output
-    assert not [rank for rank in alive if rank.status() != psutil.STATUS_ZOMBIE]
+    return process.returncode, output, [rank for rank in alive if rank.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_rank_outlives_its_agent(project: Project, number: signal.Signals) -> None:
+    folder = project(test_inner=SLOW)
+    code, output, outliving = signalled(folder, number)
+    assert code not in (0, 5), output
+    assert not outliving
     if number != signal.SIGKILL:
         assert (folder / "junit.xml").exists(), output
 
@@ -128,24 +133,9 @@ def test_a_second_signal_while_the_ranks_are_killed(
     project: Project, number: signal.Signals, code: int
 ) -> None:
     folder = project(test_inner=SLOW, conftest=SIGNALLED_AGAIN.format(name=number.name))
-    command = [sys.executable, "-m", "pytest", "--ranks=3", "--rank-logs=logs", "--junitxml=junit.xml"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=inner_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        ranks = forked(process.pid, 3)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-        _, alive = psutil.wait_procs(ranks, timeout=PATIENCE_S)
-    finally:
-        process.kill()
-    assert process.returncode == code, output
-    assert not [rank for rank in alive if rank.status() != psutil.STATUS_ZOMBIE]
+    ended, output, outliving = signalled(folder, number)
+    assert ended == code, output
+    assert not outliving
     assert (folder / "junit.xml").exists(), output
     assert "Traceback" not in output
 
