@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 
 import fixtures.engines.direct as direct
@@ -22,6 +24,7 @@ from tests.correctness.engines.synthetic import (
     synthetic_plan,
     twin_pair,
 )
+from tests.correctness.patience import PATIENCE_S
 
 NEEDS_NIXL = pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="nixl is not installed")
 SMALL = 1 << 19
@@ -92,17 +95,17 @@ def one_refit(fault: str) -> tuple[int, str]:
         hear = windows._peers.listen
         windows._peers.listen = lambda: (hear(), windows._peers.heard.clear())
     if dist.get_rank() == 0 and fault == "no wait":
-        windows._hear = lambda *_: None
+        leave = windows._leave
+        windows._hear, windows._leave = (lambda *_: None), (lambda: (dist.barrier(), leave()))
     if dist.get_rank() == 1 and fault == "no wait":
-        dist.barrier()  # rank 0 has unpacked by now
+        unpacked = dist.barrier(async_op=True)
+        while not unpacked.is_completed():
+            windows._peers.listen()
     try:
         engine.refit()
     except EngineError as error:
         return -1, str(error)
-    wrong = mismatches(pair, 1)
-    if dist.get_rank() == 0 and fault == "no wait":
-        dist.barrier()
-    return wrong, ""
+    return mismatches(pair, 1), ""
 
 
 @NEEDS_NIXL
@@ -123,6 +126,40 @@ def test_not_waiting_for_notifications_gives_wrong_weights() -> None:
 def test_what_never_comes_ends_in_time_with_the_peers_name(fault: str, waiting: int) -> None:
     answers = run_ranks(one_refit, 2, fault)
     assert answers[waiting] == (-1, f"rank {1 - waiting} has not answered over NIXL for 5 s")
+
+
+def leaving() -> int:
+    """How often rank 0 turns at the end of a refit that rank 1 does not end before it has."""
+    pair = twin_pair("s7")
+    engine = engine_for()
+    KEPT.append(engine)
+    engine.prepare(pair)
+    fill(pair, 1)
+    windows: Any = engine._windows
+    leave, turn, turns, signal = windows._leave, windows._turn, [0], torch.zeros(1)
+
+    def turned(**how: bool) -> None:
+        turn(**how)
+        turns[0] += 1
+        if turns[0] == 3:
+            dist.isend(signal, 1)
+
+    def leave_first() -> None:
+        windows._turn = turned
+        leave()
+
+    def leave_last() -> None:
+        dist.irecv(signal, 0).wait(timedelta(seconds=PATIENCE_S))
+        leave()
+
+    windows._leave = leave_last if dist.get_rank() else leave_first
+    engine.refit()
+    return turns[0]
+
+
+@NEEDS_NIXL
+def test_a_rank_that_has_everything_turns_until_all_have() -> None:
+    assert run_ranks(leaving, 2)[0] >= 3
 
 
 def bereaved() -> None:
