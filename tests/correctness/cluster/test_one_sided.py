@@ -26,7 +26,7 @@ def main(rank):
     answer = refitted(engine, find_scenario(sys.argv[2]), 4, times=int(sys.argv[3]))
     far = sum(s.segments.nbytes for p, s in engine._streams.outgoing.items() if (p < 2) != (rank < 2))
     found = {"rank": rank, "wrong": answer["wrong"], "paths": answer["facts"]["paths"], "far": far}
-    print(json.dumps(found), flush=True)
+    os.write(1, (json.dumps(found) + "\\n").encode())  # at once: another rank writes to the same pipe
     dist.barrier()
     os._exit(0)
 
