@@ -39,6 +39,16 @@ def engine_for(*, forced: bool = True) -> DirectEngine:
     return DirectEngine(method="nixl", peer_mapping=not forced, memory_bytes=SMALL, planner=synthetic_plan)
 
 
+def prepared() -> tuple[Any, DirectEngine, Any]:
+    """A pair with new weights in its source, its engine, and the engine's windows."""
+    pair = twin_pair("s7")
+    engine = engine_for()
+    KEPT.append(engine)
+    engine.prepare(pair)
+    fill(pair, 1)
+    return pair, engine, engine._windows
+
+
 def refit_thrice(scenario: Scenario, ranks: int) -> dict[str, Any]:
     return refitted(engine_for(), scenario, ranks, times=3)
 
@@ -74,7 +84,6 @@ def test_within_a_host_memory_is_mapped_and_nixl_goes_between() -> None:
 
 def one_refit(fault: str) -> tuple[int, str]:
     """Wrong elements of a refit of two ranks in which rank 0 has a fault, or what the engine says."""
-    pair = twin_pair("s7")
     if dist.get_rank() == 0 and fault == "off by one":
         shipped = nixl_windows.NixlPeers.writes
 
@@ -82,12 +91,8 @@ def one_refit(fault: str) -> tuple[int, str]:
             return shipped(self, peer, [a + 1 for a in ours], theirs, [n - 1 for n in nbytes])
 
         nixl_windows.NixlPeers.writes = writes  # type: ignore[method-assign]
-    engine = engine_for()
-    KEPT.append(engine)
-    engine.prepare(pair)
-    windows: Any = engine._windows
+    pair, engine, windows = prepared()
     windows._patience_s = 5.0
-    fill(pair, 1)
     poison(pair)
     if dist.get_rank() == 0 and fault == "a write is lost":
         windows._peers.post, windows._peers.is_done = (lambda *_: None), (lambda *_: True)
@@ -130,12 +135,7 @@ def test_what_never_comes_ends_in_time_with_the_peers_name(fault: str, waiting: 
 
 def leaving() -> int:
     """How often rank 0 turns at the end of a refit that rank 1 does not end before it has."""
-    pair = twin_pair("s7")
-    engine = engine_for()
-    KEPT.append(engine)
-    engine.prepare(pair)
-    fill(pair, 1)
-    windows: Any = engine._windows
+    _, engine, windows = prepared()
     leave, turn, turns, signal = windows._leave, windows._turn, [0], torch.zeros(1)
 
     def turned(**how: bool) -> None:
@@ -164,13 +164,8 @@ def test_a_rank_that_has_everything_turns_until_all_have() -> None:
 
 def bereaved() -> None:
     """Rank 1 is gone in the middle of a refit; rank 0's engine must say so."""
-    pair = twin_pair("s7")
-    engine = engine_for()
-    KEPT.append(engine)
-    engine.prepare(pair)
-    fill(pair, 1)
+    _, engine, windows = prepared()
     engine.refit()
-    windows: Any = engine._windows
     windows._patience_s = 20.0
     if dist.get_rank() == 1:
         post, left = windows._peers.post, [2]
