@@ -30,7 +30,7 @@ slurm: setup
 	$(PY) -m pytest tests/correctness/slurm -m slurm $(ARGS)
 
 # scenarios at their exact 96 and 128 ranks as real processes on this machine's processors, whatever their number;
-# without nixl, of which each rank would have a thread that never sleeps
+# without nixl, of which megatron gives each rank a thread that never sleeps
 EXACT ?= s1 s2 s3 s4 s5 s6 s7
 EXACT_ENGINES ?= megatron packed direct delta
 exact: setup
